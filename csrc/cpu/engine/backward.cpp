@@ -1,0 +1,210 @@
+#include <type_traits>
+
+#include "network.h"
+#include "schedule.h"
+
+namespace pyfastnn::engine {
+namespace {
+
+template <class S>
+struct Backward {
+  const Kernels<S>& kernels;
+  const std::vector<Layer<S>>& layers;
+  const int64_t rows;
+  const Matrix<const S> input;
+  const std::vector<Matrix<const S>>& outputs;
+  const Matrix<const S> grad_output;
+  const Gradients<S>& gradients;
+  Scratch& scratch;
+  const int64_t top = static_cast<int64_t>(layers.size()) - 1;
+  int64_t low = 0;                 // the lowest layer whose dZ is needed
+  std::vector<Matrix<S>> dz = {};  // dZ_l [rows, out_l] for low <= l <= top; kept for the weight gradients
+
+  void run() {
+    while (low <= top && !wants_layer(low)) ++low;
+    if (low > top) return;
+    dz.resize(layers.size());
+    for (int64_t l = low; l <= top; ++l) dz[l] = make_dz(l);
+    const int64_t tile = tile_rows(kernels, layers);
+    if (rows <= tile) {
+      data_gradients_by_layers();
+    } else {
+      data_gradients_by_tiles(tile);
+    }
+    weight_gradients();
+  }
+
+  bool wants_layer(int64_t l) const {
+    return gradients.weights[l] != nullptr || gradients.biases[l] != nullptr ||
+           (l == 0 && gradients.input != nullptr);
+  }
+
+  // Without a ReLU on top, dZ is grad_output itself.
+  bool top_is_masked() const { return layers[top].relu; }
+
+  Matrix<S> make_dz(int64_t l) {
+    if (l == top && !top_is_masked()) return {const_cast<S*>(grad_output.data), grad_output.ld};
+    const int64_t ld = scratch_ld<S>(layers[l].out);
+    return {scratch.take_array<S>(rows * ld), ld};
+  }
+
+  void mask_top(Range range) {
+    const Matrix<const S>& y = outputs[top];
+    kernels.mask_rows(grad_output.data + range.begin * grad_output.ld, grad_output.ld, y.data + range.begin * y.ld,
+                      y.ld, range.size(), layers[top].out, dz[top].data + range.begin * dz[top].ld, dz[top].ld);
+  }
+
+  // dX = dZ W, and for a hidden layer the mask of the layer below: dZ_{l-1} = dX * (not h_l <= 0).
+  Gemm<S> dgrad(int64_t l) const {
+    const Layer<S>& layer = layers[l];
+    Gemm<S> args{};
+    args.m = rows;
+    args.n = layer.in;
+    args.k = layer.out;
+    args.a = {dz[l].data, dz[l].ld, Layout::kRows};
+    args.b = {layer.weight, layer.ld_weight, Layout::kRows};
+    args.c = l == 0 ? gradients.input : dz[l - 1].data;
+    args.ldc = l == 0 ? layer.in : dz[l - 1].ld;
+    if (l > 0) {
+      args.mask = outputs[l - 1].data;
+      args.ld_mask = outputs[l - 1].ld;
+    }
+    return args;
+  }
+
+  bool needs_dgrad(int64_t l) const { return l > low || (l == 0 && gradients.input != nullptr); }
+
+  void data_gradients_by_layers() {
+    if (top_is_masked()) {
+      const int threads = threads_for(rows * layers[top].out * 8);
+      parallel_tasks(threads, threads, [&](int64_t task) { mask_top(part(rows, 1, threads, task)); });
+    }
+    for (int64_t l = top; l >= 0 && needs_dgrad(l); --l) gemm_by_columns(kernels, dgrad(l));
+  }
+
+  void data_gradients_by_tiles(int64_t tile) {
+    std::vector<PackJob<S>> jobs;  // of layers top, top - 1, ...
+    int64_t work = rows * layers[top].out * 8;
+    for (int64_t l = top; l >= 0 && needs_dgrad(l); --l) {
+      const Gemm<S> args = dgrad(l);
+      jobs.push_back({args.b, args.k, args.n});
+      work += gemm_work(args.m, args.n, args.k);
+    }
+    Scratch::Frame frame(scratch);
+    const auto packed = pack_operands(kernels, jobs, scratch);
+    const int threads = threads_for(work);
+    const int64_t step = balanced_tile(kernels, rows, tile, threads);
+    parallel_tasks(divide_up(rows, step), threads, [&](int64_t task) {
+      const Range range{task * step, std::min(rows, (task + 1) * step)};
+      if (top_is_masked()) mask_top(range);
+      for (size_t j = 0; j < packed.size(); ++j) {
+        Gemm<S> args = dgrad(top - static_cast<int64_t>(j));
+        args.b_packed = &packed[j];
+        gemm(kernels, args, range, {0, args.n});
+      }
+    });
+  }
+
+  // ---- sums over the rows: each thread owns a part of dW, so no sum depends on the number of threads ----------------
+
+  // A part of dW_l: rows of out, columns of in. The part that has column 0 makes that part of db_l too.
+  struct WgradTask {
+    int64_t layer;
+    Range out, in;
+  };
+
+  void weight_gradients() {
+    int64_t work = 0;
+    for (int64_t l = low; l <= top; ++l) work += layer_work(l);
+    const int threads = threads_for(work);
+    std::vector<WgradTask> tasks;
+    for (int64_t l = low; l <= top; ++l) {
+      if (layer_work(l) > 0 || wants_layer(l)) add_tasks(l, work, threads, tasks);
+    }
+    parallel_tasks(static_cast<int64_t>(tasks.size()), threads, [&](int64_t task) { run_task(tasks[task]); });
+  }
+
+  int64_t layer_work(int64_t l) const {
+    if (gradients.weights[l] != nullptr) return gemm_work(layers[l].out, layers[l].in, rows);
+    return gradients.biases[l] != nullptr ? rows * layers[l].out : 0;
+  }
+
+  // About four tasks a thread in all, so that threads finish together. Few panels: rows of dW are divided as well.
+  void add_tasks(int64_t l, int64_t work, int threads, std::vector<WgradTask>& tasks) const {
+    const Layer<S>& layer = layers[l];
+    const int64_t wanted = threads == 1 ? 1 : divide_up(4 * threads * layer_work(l), std::max<int64_t>(1, work));
+    const int64_t panels = std::max<int64_t>(1, panel_count(kernels, layer.in));
+    const int64_t column_parts = std::clamp<int64_t>(wanted, 1, panels);
+    const int64_t row_parts =
+        std::clamp<int64_t>(divide_up(wanted, column_parts), 1, std::max<int64_t>(1, divide_up(layer.out, 24)));
+    for (int64_t i = 0; i < row_parts; ++i) {
+      for (int64_t j = 0; j < column_parts; ++j) {
+        tasks.push_back({l, part(layer.out, 1, row_parts, i),
+                         part(layer.in, panel_width(kernels), column_parts, j)});
+      }
+    }
+  }
+
+  void run_task(const WgradTask& task) {
+    const int64_t l = task.layer;
+    if (gradients.weights[l] != nullptr) gemm(kernels, wgrad(l), task.out, task.in);
+    if (gradients.biases[l] != nullptr && task.in.begin == 0) bgrad(l, task.out);
+  }
+
+  // dW = dZ^T h
+  Gemm<S> wgrad(int64_t l) const {
+    const Matrix<const S> h = l == 0 ? input : outputs[l - 1];
+    Gemm<S> args{};
+    args.m = layers[l].out;
+    args.n = layers[l].in;
+    args.k = rows;
+    args.a = {dz[l].data, dz[l].ld, Layout::kColumns};
+    args.b = {h.data, h.ld, Layout::kRows};
+    args.c = gradients.weights[l];
+    args.ldc = layers[l].in;
+    return args;
+  }
+
+  // db = sum of dZ over the rows, in the blocks of wgrad's k loop.
+  void bgrad(int64_t l, Range out) {
+    using Sum = Accumulator<S>;
+    Scratch& own = Scratch::of_this_thread();
+    Scratch::Frame frame(own);
+    S* db = gradients.biases[l] + out.begin;
+    Sum* sums;
+    if constexpr (std::is_same_v<S, Sum>) {
+      sums = db;
+    } else {
+      sums = own.take_array<Sum>(out.size());
+    }
+    const KBlocks blocks(rows, kernels.k_per_unit);
+    for (int64_t p = 0; p < blocks.count; ++p) {
+      const Range block = blocks.block(p);
+      kernels.column_sums(dz[l].data + block.begin * dz[l].ld + out.begin, dz[l].ld, block.size(), out.size(), sums,
+                          p == 0);
+    }
+    if constexpr (!std::is_same_v<S, Sum>) kernels.round(sums, out.size(), db);
+  }
+};
+
+}  // namespace
+
+template <class S>
+void backward(const std::vector<Layer<S>>& layers, int64_t rows, Matrix<const S> input,
+              const std::vector<Matrix<const S>>& outputs, Matrix<const S> grad_output,
+              const Gradients<S>& gradients) {
+  Scratch& scratch = Scratch::of_this_thread();
+  Scratch::Frame frame(scratch);
+  Backward<S>{active_kernels<S>(), layers, rows, input, outputs, grad_output, gradients, scratch}.run();
+}
+
+#define PYFASTNN_INSTANTIATE(S)                                                                               \
+  template void backward(const std::vector<Layer<S>>&, int64_t, Matrix<const S>,                              \
+                         const std::vector<Matrix<const S>>&, Matrix<const S>, const Gradients<S>&);
+PYFASTNN_INSTANTIATE(float)
+PYFASTNN_INSTANTIATE(double)
+PYFASTNN_INSTANTIATE(BFloat16)
+PYFASTNN_INSTANTIATE(Half)
+#undef PYFASTNN_INSTANTIATE
+
+}  // namespace pyfastnn::engine

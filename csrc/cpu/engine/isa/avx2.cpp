@@ -1,0 +1,63 @@
+// AVX2 with FMA and F16C: vectors of 32 bytes.
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include "../kernels.h"
+
+#define PYFASTNN_INLINE [[gnu::always_inline]] inline
+
+namespace pyfastnn::engine {
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+namespace {
+
+constexpr int kVectorBytes = 32;
+constexpr int kMaxRows[] = {0, 12, 6, 4, 3};  // 12 sums, up to 2 vectors of B and a broadcast in 16 registers
+constexpr int kMaxTileVectors = 12;
+
+PYFASTNN_INLINE __m256 fma(__m256 sum, __m256 a, __m256 b) { return _mm256_fmadd_ps(a, b, sum); }
+PYFASTNN_INLINE __m256d fma(__m256d sum, __m256d a, __m256d b) { return _mm256_fmadd_pd(a, b, sum); }
+
+PYFASTNN_INLINE __m256i first_lanes_32(int64_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+PYFASTNN_INLINE __m256i first_lanes_64(int64_t n) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+PYFASTNN_INLINE __m256 load_tail(const float* p, int64_t n) { return _mm256_maskload_ps(p, first_lanes_32(n)); }
+PYFASTNN_INLINE __m256d load_tail(const double* p, int64_t n) { return _mm256_maskload_pd(p, first_lanes_64(n)); }
+PYFASTNN_INLINE void store_tail(float* p, __m256 v, int64_t n) { _mm256_maskstore_ps(p, first_lanes_32(n), v); }
+PYFASTNN_INLINE void store_tail(double* p, __m256d v, int64_t n) { _mm256_maskstore_pd(p, first_lanes_64(n), v); }
+
+typedef uint16_t HalfBits __attribute__((vector_size(16)));
+PYFASTNN_INLINE __m256 half_to_float(HalfBits bits) { return _mm256_cvtph_ps(reinterpret_cast<__m128i>(bits)); }
+PYFASTNN_INLINE HalfBits float_to_half(__m256 v) {
+  return reinterpret_cast<HalfBits>(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+#include "vector-inl.h"
+#include "micro_kernel-inl.h"
+#include "pack-inl.h"
+
+constexpr Kernels<float> kFloat = make_kernels<float>();
+constexpr Kernels<double> kDouble = make_kernels<double>();
+constexpr Kernels<BFloat16> kBFloat16 = make_kernels<BFloat16>();
+constexpr Kernels<Half> kHalf = make_kernels<Half>();
+
+}  // namespace
+#pragma GCC pop_options
+
+namespace {
+bool is_supported() {
+  return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
+             __builtin_cpu_supports("f16c") != 0;
+}
+}  // namespace
+
+const Isa kAvx2 = {
+    "avx2",
+    is_supported,
+    &kFloat, &kDouble, &kBFloat16, &kHalf};
+
+}  // namespace pyfastnn::engine
+#endif

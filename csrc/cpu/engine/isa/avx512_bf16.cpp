@@ -1,0 +1,48 @@
+// AVX-512 with BF16: vdpbf16ps multiplies pairs of bfloat16 at twice the rate of float. All other types are those of
+// avx512. The instruction treats subnormal bfloat16 numbers as zero.
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include "../kernels.h"
+
+#define PYFASTNN_INLINE [[gnu::always_inline]] inline
+#define PYFASTNN_BF16_DOT
+
+namespace pyfastnn::engine {
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,prefer-vector-width=512")
+namespace {
+
+#include "avx512-inl.h"
+
+typedef uint32_t Pairs __attribute__((vector_size(64)));
+PYFASTNN_INLINE __m512 fma(__m512 sum, Pairs a, Pairs b) {
+  return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+}
+PYFASTNN_INLINE HalfBits load_u16_up_to(const void* p, int64_t n) {
+  const __mmask16 lanes = n >= 16 ? 0xffff : first_lanes_32(n);
+  return reinterpret_cast<HalfBits>(_mm256_maskz_loadu_epi16(lanes, p));
+}
+
+#include "vector-inl.h"
+#include "micro_kernel-inl.h"
+#include "pack-inl.h"
+
+constexpr Kernels<BFloat16> kBFloat16 = make_kernels<BFloat16>();
+
+}  // namespace
+#pragma GCC pop_options
+
+namespace {
+bool is_supported() {
+  return kAvx512.is_supported() && __builtin_cpu_supports("avx512bf16") != 0;
+}
+}  // namespace
+
+const Isa kAvx512Bf16 = {
+    "avx512_bf16",
+    is_supported,
+    kAvx512.f32, kAvx512.f64, &kBFloat16, kAvx512.f16};
+
+}  // namespace pyfastnn::engine
+#endif

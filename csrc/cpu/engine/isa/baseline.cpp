@@ -1,0 +1,64 @@
+// The portable instruction set: vectors of 16 bytes, no intrinsics (SSE2 on x86-64, NEON on arm64).
+#include "../kernels.h"
+
+#define PYFASTNN_INLINE [[gnu::always_inline]] inline
+
+namespace pyfastnn::engine {
+namespace {
+
+constexpr int kVectorBytes = 16;
+constexpr int kMaxRows[] = {0, 8, 6, 4, 3};  // 16 registers, no memory operand for a broadcast
+constexpr int kMaxTileVectors = 12;
+
+typedef float F32 __attribute__((vector_size(16)));
+typedef double F64 __attribute__((vector_size(16)));
+typedef uint16_t HalfBits __attribute__((vector_size(8)));
+
+PYFASTNN_INLINE F32 fma(F32 sum, F32 a, F32 b) { return sum + a * b; }
+PYFASTNN_INLINE F64 fma(F64 sum, F64 a, F64 b) { return sum + a * b; }
+
+template <class V, class T>
+PYFASTNN_INLINE V load_elements(const T* p, int64_t n) {
+  V v{};
+  for (int64_t i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+}
+PYFASTNN_INLINE F32 load_tail(const float* p, int64_t n) { return load_elements<F32>(p, n); }
+PYFASTNN_INLINE F64 load_tail(const double* p, int64_t n) { return load_elements<F64>(p, n); }
+template <class V, class T>
+PYFASTNN_INLINE void store_tail(T* p, V v, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = v[i];
+}
+
+// _Float16 converts exactly to float and rounds to nearest even on the way back, in hardware or in software.
+PYFASTNN_INLINE F32 half_to_float(HalfBits bits) {
+  F32 v;
+  for (int i = 0; i < 4; ++i) v[i] = static_cast<float>(__builtin_bit_cast(_Float16, static_cast<uint16_t>(bits[i])));
+  return v;
+}
+PYFASTNN_INLINE HalfBits float_to_half(F32 v) {
+  HalfBits bits;
+  for (int i = 0; i < 4; ++i) bits[i] = __builtin_bit_cast(uint16_t, static_cast<_Float16>(v[i]));
+  return bits;
+}
+
+#include "vector-inl.h"
+#include "micro_kernel-inl.h"
+#include "pack-inl.h"
+
+constexpr Kernels<float> kFloat = make_kernels<float>();
+constexpr Kernels<double> kDouble = make_kernels<double>();
+constexpr Kernels<BFloat16> kBFloat16 = make_kernels<BFloat16>();
+constexpr Kernels<Half> kHalf = make_kernels<Half>();
+
+}  // namespace
+
+namespace {
+bool is_supported() {
+  return true;
+}
+}  // namespace
+
+const Isa kBaseline = {"baseline", is_supported, &kFloat, &kDouble, &kBFloat16, &kHalf};
+
+}  // namespace pyfastnn::engine

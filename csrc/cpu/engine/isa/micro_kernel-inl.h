@@ -1,0 +1,157 @@
+// The micro-kernel and the panel loop around it. Included by each isa/*.cpp (see vector-inl.h for the rules).
+// From outside it needs kMaxRows[NV]: rows of the register tile for NV vectors of B, so that MR * NV accumulators, NV
+// vectors of B and one broadcast fit the register file.
+
+// How operands of storage type S are multiplied: in units of this type.
+template <class S>
+struct Format {  // 16-bit types without an instruction of their own: converted to float while packing
+  using Unit = float;
+  static constexpr int kPerUnit = 1;
+  static constexpr bool kInPlace = false;
+};
+template <>
+struct Format<float> {
+  using Unit = float;
+  static constexpr int kPerUnit = 1;
+  static constexpr bool kInPlace = true;
+};
+template <>
+struct Format<double> {
+  using Unit = double;
+  static constexpr int kPerUnit = 1;
+  static constexpr bool kInPlace = true;
+};
+#ifdef PYFASTNN_BF16_DOT
+template <>
+struct Format<BFloat16> {
+  using Unit = uint32_t;  // two neighbours along k
+  static constexpr int kPerUnit = 2;
+  static constexpr bool kInPlace = false;
+};
+#endif
+template <class S>
+using UnitOf = typename Format<S>::Unit;
+
+template <class Unit>
+struct SumOf {
+  using type = Unit;
+};
+template <>
+struct SumOf<uint32_t> {
+  using type = float;
+};
+
+// tile[m][n] = sum over p ascending of A(m, p) B(p, n), from zero. tile: [MR][NV * lanes], aligned.
+// The unroll pragmas keep `sums` in registers: without them the array lives in memory (100 instead of 237 GFLOP/s).
+template <class Unit, int NV, int MR, Layout kLayout>
+void micro_kernel(int64_t k, const Unit* a, int64_t lda, const Unit* b, int64_t ldb,
+                  typename SumOf<Unit>::type* tile) {
+  using Sum = typename SumOf<Unit>::type;
+  Vec<Sum> sums[MR][NV];
+#pragma GCC unroll 16
+  for (int m = 0; m < MR; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) sums[m][v] = Vec<Sum>{};
+  }
+  // Rows of A in groups of four: x86 addresses base + {0, 1, 2} * lda directly and 3 * lda through one more register.
+  const Unit* group[(MR + 3) / 4];
+#pragma GCC unroll 4
+  for (int g = 0; g < (MR + 3) / 4; ++g) group[g] = a + (kLayout == Layout::kRows ? 4 * g * lda : 4 * g);
+  for (int64_t p = 0; p < k; ++p) {
+    Vec<Unit> row[NV];
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) row[v] = load_vector<Unit>(b + v * kLanes<Unit>);
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m) {
+      const int64_t offset = kLayout == Layout::kRows ? (m % 4) * lda : m % 4;
+      const Vec<Unit> value = broadcast<Unit>(group[m / 4][offset]);
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) sums[m][v] = fma(sums[m][v], value, row[v]);
+    }
+    b += ldb;
+#pragma GCC unroll 4
+    for (int g = 0; g < (MR + 3) / 4; ++g) group[g] += kLayout == Layout::kRows ? 1 : lda;
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < MR; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) {
+      *reinterpret_cast<Vec<Sum>*>(tile + (m * NV + v) * kLanes<Sum>) = sums[m][v];
+    }
+  }
+}
+
+template <class Unit>
+using MicroKernel = void (*)(int64_t, const Unit*, int64_t, const Unit*, int64_t, typename SumOf<Unit>::type*);
+
+template <class Unit, int NV, int MR = kMaxRows[NV]>
+MicroKernel<Unit> select_rows(int rows, Layout layout) {
+  if constexpr (MR > 1) {
+    if (rows < MR) return select_rows<Unit, NV, MR - 1>(rows, layout);
+  }
+  return layout == Layout::kRows ? micro_kernel<Unit, NV, MR, Layout::kRows>
+                                 : micro_kernel<Unit, NV, MR, Layout::kColumns>;
+}
+
+template <class Unit>
+MicroKernel<Unit> select_micro_kernel(int rows, int vectors, Layout layout) {
+  switch (vectors) {
+    case 1:
+      return select_rows<Unit, 1>(rows, layout);
+    case 2:
+      return select_rows<Unit, 2>(rows, layout);
+    case 3:
+      return select_rows<Unit, 3>(rows, layout);
+    default:
+      return select_rows<Unit, 4>(rows, layout);
+  }
+}
+
+// Sums of earlier blocks are added, then bias, ReLU and mask, and the result is rounded once.
+template <class S>
+PYFASTNN_INLINE void finish_tile(const PanelArgs<S>& args, const Accumulator<S>* tile, int64_t first_row, int rows,
+                                 int vectors) {
+  using Sum = Accumulator<S>;
+  for (int m = 0; m < rows; ++m) {
+    const int64_t i = first_row + m;
+    for (int v = 0; v < vectors; ++v) {
+      const int64_t j = v * kLanes<Sum>;
+      const int64_t left = args.n - j;
+      Vec<Sum> z = *reinterpret_cast<const Vec<Sum>*>(tile + (m * vectors + v) * kLanes<Sum>);
+      if (!args.first) z = load_up_to(args.partial + i * args.ld_partial + j, left) + z;
+      if (!args.last) {
+        store_up_to(args.partial + i * args.ld_partial + j, z, left);
+        continue;
+      }
+      if (args.bias != nullptr) z = z + load_up_to(args.bias + j, left);
+      if (args.relu) z = z <= 0 ? Vec<Sum>{} : z;
+      if (args.mask != nullptr) z = load_up_to(args.mask + i * args.ld_mask + j, left) <= 0 ? Vec<Sum>{} : z;
+      store_up_to(args.c + i * args.ldc + j, z, left);
+    }
+  }
+}
+
+// ir loop: one panel of B times all rows of A. Rows are split evenly (64 = 4 x 11 + 2 x 10, not 5 x 12 + 4), because
+// a tile of few rows waits for the latency of its few sums.
+template <class S>
+void gemm_panel(const PanelArgs<S>& args) {
+  using Unit = UnitOf<S>;
+  using Sum = Accumulator<S>;
+  const int vectors = static_cast<int>((args.n + kLanes<Sum> - 1) / kLanes<Sum>);
+  const int64_t tiles = (args.m + kMaxRows[vectors] - 1) / kMaxRows[vectors];
+  const int small = static_cast<int>(args.m / tiles);
+  const int64_t larger = args.m % tiles;  // tiles with one row more
+  const MicroKernel<Unit> kernels[2] = {
+      select_micro_kernel<Unit>(small, vectors, args.a_layout),
+      select_micro_kernel<Unit>(larger > 0 ? small + 1 : small, vectors, args.a_layout)};
+  const int64_t row_step = args.a_layout == Layout::kRows ? args.lda : 1;
+  alignas(kVectorBytes) Sum tile[kMaxTileVectors * kLanes<Sum>];
+  int64_t row = 0;
+  for (int64_t t = 0; t < tiles; ++t) {
+    const int rows = small + (t < larger ? 1 : 0);
+    kernels[t < larger ? 1 : 0](args.k, static_cast<const Unit*>(args.a) + row * row_step, args.lda,
+                                static_cast<const Unit*>(args.b), args.ldb, tile);
+    finish_tile<S>(args, tile, row, rows, vectors);
+    row += rows;
+  }
+}

@@ -1,0 +1,141 @@
+// Packing of operands into units, element-wise helpers, and the table of one storage type. Included by each
+// isa/*.cpp last (see vector-inl.h for the rules).
+
+// Up to `lanes` units from `elements` neighbouring elements; what is missing reads as zero.
+template <class S>
+PYFASTNN_INLINE Vec<UnitOf<S>> load_units(const S* p, int64_t elements) {
+  if constexpr (Format<S>::kPerUnit == 1) {
+    return load_up_to(p, elements);
+  } else {
+    constexpr int kElements = kLanes<UnitOf<S>> * Format<S>::kPerUnit;
+    if (elements >= kElements) return load_vector<UnitOf<S>>(p);
+    S buffer[kElements] = {};
+    for (int64_t i = 0; i < elements; ++i) buffer[i] = p[i];
+    return load_vector<UnitOf<S>>(buffer);
+  }
+}
+
+template <class S>
+int64_t units(int64_t k) {
+  return (k + Format<S>::kPerUnit - 1) / Format<S>::kPerUnit;
+}
+
+template <class S>
+void pack_transposed(const S* src, int64_t ld, int64_t k, int64_t n, void* dst, int64_t width) {
+  using Unit = UnitOf<S>;
+  constexpr int kSize = kLanes<Unit>;
+  Unit* out = static_cast<Unit*>(dst);
+  for (int64_t p = 0; p < units<S>(k); p += kSize) {
+    const int64_t elements = k - p * Format<S>::kPerUnit;
+    const int64_t steps = units<S>(k) - p < kSize ? units<S>(k) - p : kSize;
+    for (int64_t j = 0; j < width; j += kSize) {
+      Vec<Unit> block[kSize];
+      if (j + kSize <= n && elements >= kSize * Format<S>::kPerUnit) {
+        const S* corner = src + j * ld + p * Format<S>::kPerUnit;
+#pragma GCC unroll 16
+        for (int i = 0; i < kSize; ++i) block[i] = load_units<S>(corner + i * ld, kSize * Format<S>::kPerUnit);
+      } else {
+        for (int i = 0; i < kSize; ++i) {
+          block[i] = j + i < n ? load_units<S>(src + (j + i) * ld + p * Format<S>::kPerUnit, elements) : Vec<Unit>{};
+        }
+      }
+      transpose(block);
+      Unit* corner = out + p * width + j;
+      if (steps == kSize) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kSize; ++i) store_vector<Unit>(corner + i * width, block[i]);
+      } else {
+        for (int64_t i = 0; i < steps; ++i) store_vector<Unit>(corner + i * width, block[i]);
+      }
+    }
+  }
+}
+
+// Row p of the packed form: one row of src, or two rows interleaved where a unit holds two elements of k.
+template <class S>
+void pack_plain(const S* src, int64_t ld, int64_t k, int64_t n, void* dst, int64_t width) {
+  using Unit = UnitOf<S>;
+  Unit* out = static_cast<Unit*>(dst);
+  for (int64_t p = 0; p < units<S>(k); ++p) {
+    const S* row = src + p * Format<S>::kPerUnit * ld;
+    for (int64_t j = 0; j < width; j += kLanes<Unit>) {
+      Vec<Unit> v{};
+      if (j < n) {
+        if constexpr (Format<S>::kPerUnit == 1) {
+          v = load_up_to(row + j, n - j);
+        } else {
+          const bool has_second = Format<S>::kPerUnit * p + 1 < k;
+          const U16 low = load_u16_up_to(row + j, n - j);
+          const U16 high = has_second ? load_u16_up_to(row + ld + j, n - j) : U16{};
+          v = __builtin_convertvector(low, U32) | (__builtin_convertvector(high, U32) << 16);
+        }
+      }
+      store_vector<Unit>(out + p * width + j, v);
+    }
+  }
+}
+
+template <class S>
+void pack_rows(const S* src, int64_t ld, int64_t m, int64_t k, void* dst, int64_t ld_dst) {
+  using Unit = UnitOf<S>;
+  Unit* out = static_cast<Unit*>(dst);
+  const int64_t count = units<S>(k);
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t p = 0; p < count; p += kLanes<Unit>) {
+      const Vec<Unit> v =
+          load_units<S>(src + i * ld + p * Format<S>::kPerUnit, k - p * Format<S>::kPerUnit);
+      Unit* to = out + i * ld_dst + p;
+      if (count - p >= kLanes<Unit>) {
+        store_vector<Unit>(to, v);
+      } else {
+        for (int64_t q = 0; q < count - p; ++q) to[q] = v[q];
+      }
+    }
+  }
+}
+
+template <class S>
+void mask_rows(const S* src, int64_t ld_src, const S* y, int64_t ld_y, int64_t m, int64_t n, S* dst, int64_t ld_dst) {
+  using Sum = Accumulator<S>;
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = 0; j < n; j += kLanes<Sum>) {
+      const Vec<Sum> value = load_up_to(src + i * ld_src + j, n - j);
+      const Vec<Sum> output = load_up_to(y + i * ld_y + j, n - j);
+      store_up_to(dst + i * ld_dst + j, output <= 0 ? Vec<Sum>{} : value, n - j);
+    }
+  }
+}
+
+template <class S>
+void column_sums(const S* src, int64_t ld, int64_t m, int64_t n, Accumulator<S>* sums, bool first) {
+  using Sum = Accumulator<S>;
+  for (int64_t j = 0; j < n; j += kLanes<Sum>) {
+    Vec<Sum> total{};
+    for (int64_t i = 0; i < m; ++i) total = total + load_up_to(src + i * ld + j, n - j);
+    if (!first) total = load_up_to(sums + j, n - j) + total;
+    store_up_to(sums + j, total, n - j);
+  }
+}
+
+template <class S>
+void round_to_storage(const Accumulator<S>* src, int64_t n, S* dst) {
+  for (int64_t j = 0; j < n; j += kLanes<Accumulator<S>>) {
+    store_up_to(dst + j, load_up_to(src + j, n - j), n - j);
+  }
+}
+
+template <class S>
+constexpr Kernels<S> make_kernels() {
+  return {kLanes<Accumulator<S>>,
+          {0, kMaxRows[1], kMaxRows[2], kMaxRows[3], kMaxRows[4]},
+          Format<S>::kPerUnit,
+          static_cast<int>(sizeof(UnitOf<S>)),
+          Format<S>::kInPlace,
+          gemm_panel<S>,
+          pack_transposed<S>,
+          pack_plain<S>,
+          pack_rows<S>,
+          mask_rows<S>,
+          column_sums<S>,
+          round_to_storage<S>};
+}

@@ -1,0 +1,173 @@
+// CPU kernels of the operators. Tensors stop here: the engine sees pointers, sizes and leading dimensions.
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include <algorithm>
+
+#include "../ops.h"
+#include "engine/network.h"
+
+namespace pyfastnn {
+namespace {
+
+namespace engine = pyfastnn::engine;
+
+int64_t row_count(const at::Tensor& tensor) {
+  int64_t rows = 1;
+  for (int64_t d = 0; d + 1 < tensor.dim(); ++d) rows *= tensor.size(d);
+  return rows;
+}
+
+// Whether [*, F] can be read as rows one after the other, F neighbouring elements each.
+bool has_plain_rows(const at::Tensor& tensor) {
+  return tensor.dim() == 2 && (tensor.size(1) <= 1 || tensor.stride(1) == 1);
+}
+
+at::Tensor with_plain_rows(const at::Tensor& tensor) {
+  return has_plain_rows(tensor) ? tensor : tensor.contiguous();
+}
+
+template <class S>
+S* data(const at::Tensor& tensor) {
+  return static_cast<S*>(tensor.mutable_data_ptr());
+}
+template <class S>
+const S* const_data(const at::Tensor& tensor) {
+  return static_cast<const S*>(tensor.const_data_ptr());
+}
+
+template <class S>
+engine::Matrix<const S> matrix(const at::Tensor& tensor) {
+  const int64_t ld = has_plain_rows(tensor) ? tensor.stride(0) : tensor.size(-1);
+  return {const_data<S>(tensor), ld};
+}
+
+// The tensors of a call with plain rows; keeps copies alive.
+struct Parameters {
+  std::vector<at::Tensor> weights, biases;  // a missing bias is undefined
+
+  void add(const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+    weights.push_back(with_plain_rows(weight));
+    biases.push_back(bias.has_value() && bias->defined() ? bias->contiguous() : at::Tensor());
+  }
+
+  template <class S>
+  std::vector<engine::Layer<S>> layers(bool activate_last) const {
+    std::vector<engine::Layer<S>> result;
+    for (size_t l = 0; l < weights.size(); ++l) {
+      const engine::Matrix<const S> weight = matrix<S>(weights[l]);
+      result.push_back({weight.data, weight.ld, biases[l].defined() ? const_data<S>(biases[l]) : nullptr,
+                        weights[l].size(1), weights[l].size(0), l + 1 < weights.size() || activate_last});
+    }
+    return result;
+  }
+};
+
+// Calls body with a value of the engine's storage type. The checks have refused every other dtype.
+template <class Body>
+void dispatch(at::ScalarType type, const Body& body) {
+  switch (type) {
+    case at::kFloat:
+      return body(float{});
+    case at::kDouble:
+      return body(double{});
+    case at::kBFloat16:
+      return body(engine::BFloat16{});
+    default:
+      return body(engine::Half{});
+  }
+}
+
+at::Tensor empty_rows_like(const at::Tensor& input, int64_t features) {
+  auto sizes = input.sizes().vec();
+  sizes.back() = features;
+  return at::empty(sizes, input.options());
+}
+
+// Outputs of every layer if keep_hidden, else of the last.
+std::vector<at::Tensor> run_forward(const at::Tensor& input, const Parameters& parameters, bool activate_last,
+                                    bool keep_hidden) {
+  const at::Tensor x = with_plain_rows(input);
+  std::vector<at::Tensor> outputs;
+  dispatch(input.scalar_type(), [&](auto tag) {
+    using S = decltype(tag);
+    const auto layers = parameters.layers<S>(activate_last);
+    std::vector<engine::Matrix<S>> wanted(layers.size());
+    for (size_t l = 0; l < layers.size(); ++l) {
+      if (!keep_hidden && l + 1 < layers.size()) continue;
+      outputs.push_back(empty_rows_like(input, layers[l].out));
+      wanted[l] = {data<S>(outputs.back()), layers[l].out};
+    }
+    engine::forward<S>(layers, row_count(input), matrix<S>(x), wanted);
+  });
+  return outputs;
+}
+
+at::Tensor linear_relu_cpu(const at::Tensor& input, const at::Tensor& weight,
+                           const std::optional<at::Tensor>& bias) {
+  check_linear_relu(input, weight, bias);
+  Parameters parameters;
+  parameters.add(weight, bias);
+  return run_forward(input, parameters, /*activate_last=*/true, /*keep_hidden=*/false)[0];
+}
+
+Parameters parameters_of(at::TensorList weights, const OptionalTensors& biases) {
+  Parameters parameters;
+  for (size_t l = 0; l < weights.size(); ++l) parameters.add(weights[l], biases.get(l));
+  return parameters;
+}
+
+at::Tensor mlp_cpu(const at::Tensor& input, at::TensorList weights, const OptionalTensors& biases,
+                   bool activate_last) {
+  check_mlp(input, weights, biases);
+  return run_forward(input, parameters_of(weights, biases), activate_last, /*keep_hidden=*/false)[0];
+}
+
+std::vector<at::Tensor> mlp_forward_cpu(const at::Tensor& input, at::TensorList weights,
+                                        const OptionalTensors& biases, bool activate_last) {
+  check_mlp(input, weights, biases);
+  return run_forward(input, parameters_of(weights, biases), activate_last, /*keep_hidden=*/true);
+}
+
+std::vector<at::Tensor> mlp_backward_cpu(const at::Tensor& grad_output, const at::Tensor& input,
+                                         at::TensorList weights, at::TensorList outputs, bool activate_last,
+                                         const c10::List<bool>& needs_grad) {
+  check_mlp_backward(grad_output, input, weights, outputs, activate_last, needs_grad);
+  Parameters parameters;
+  for (const at::Tensor& weight : weights) parameters.add(weight, std::nullopt);
+  const at::Tensor x = with_plain_rows(input);
+  const at::Tensor dy = with_plain_rows(grad_output);
+  std::vector<at::Tensor> kept;
+  for (const at::Tensor& output : outputs) kept.push_back(with_plain_rows(output));
+  std::vector<at::Tensor> grads;
+  dispatch(input.scalar_type(), [&](auto tag) {
+    using S = decltype(tag);
+    auto wanted = [&](size_t i, at::IntArrayRef sizes) -> S* {
+      if (!needs_grad[i]) return nullptr;
+      grads.push_back(at::empty(sizes, input.options()));
+      return data<S>(grads.back());
+    };
+    engine::Gradients<S> gradients;
+    gradients.input = wanted(0, input.sizes());
+    for (size_t l = 0; l < weights.size(); ++l) {
+      gradients.weights.push_back(wanted(1 + 2 * l, weights[l].sizes()));
+      gradients.biases.push_back(wanted(2 + 2 * l, weights[l].sizes().slice(0, 1)));
+    }
+    std::vector<engine::Matrix<const S>> output_rows;
+    for (const at::Tensor& output : kept) output_rows.push_back(matrix<S>(output));
+    engine::backward<S>(parameters.layers<S>(activate_last), row_count(input), matrix<S>(x), output_rows,
+                        matrix<S>(dy), gradients);
+  });
+  return grads;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(pyfastnn, CPU, m) {
+  m.impl("linear_relu", linear_relu_cpu);
+  m.impl("mlp", mlp_cpu);
+  m.impl("mlp_forward", mlp_forward_cpu);
+  m.impl("mlp_backward", mlp_backward_cpu);
+}
+
+}  // namespace pyfastnn
