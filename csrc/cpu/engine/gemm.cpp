@@ -19,8 +19,8 @@ constexpr int64_t kRowsWorthPacking = 48;
 // Rows at a multiple of 2 KB from each other fall into so few sets of the L1 cache (64 sets of 64 bytes) that a tile
 // of 12 rows evicts itself.
 template <class S>
-bool rows_conflict(const Operand<S>& a) {
-  return a.ld * static_cast<int64_t>(sizeof(S)) % 2048 == 0;
+bool rows_conflict(const Operand<S>& operand) {
+  return operand.ld * static_cast<int64_t>(sizeof(S)) % 2048 == 0;
 }
 
 template <class S>
@@ -69,8 +69,9 @@ struct BlockLoops {
 
   // jr loop: panels of B.
   void run_panels(Range rows, Range columns, int64_t p, Accumulator<S>* partial, int64_t ld_partial) {
-    // Few rows leave most of the register tile empty: take wider panels then, unless B is packed already.
-    const bool wide = args.b_packed == nullptr && rows.size() <= kernels.max_rows[kMaxPanelVectors];
+    // Few rows leave most of the register tile empty: take wider panels then where B can be read in place.
+    const bool wide = args.b_packed == nullptr && args.b.layout == Layout::kRows &&
+                      rows.size() <= kernels.max_rows[kMaxPanelVectors];
     const int64_t width = kernels.lanes * (wide ? kMaxPanelVectors : kPanelVectors);
     const Range k_range = k_blocks.block(p);
     void* buffer = nullptr;
@@ -114,9 +115,10 @@ struct BlockLoops {
   }
 
   void set_b(int64_t j, int64_t width, Range k_range, int64_t rows, void*& buffer) {
-    panel.ldb = width;
+    panel.b_layout = Layout::kRows;
     if (args.b_packed != nullptr) {
       const int64_t units_before = k_range.begin / kernels.k_per_unit;
+      panel.ldb = width;
       panel.b = static_cast<const char*>(args.b_packed->data) + j / width * args.b_packed->panel_bytes +
                 units_before * width * kernels.unit_bytes;
       return;
@@ -125,16 +127,24 @@ struct BlockLoops {
     const bool plain = b.layout == Layout::kRows;
     const S* corner = b.data + (plain ? k_range.begin * b.ld + j : j * b.ld + k_range.begin);
     const bool whole = panel.n % kernels.lanes == 0;
-    if (plain && kernels.in_place && whole && rows <= kRowsWorthPacking) {
+    if (kernels.in_place && whole && rows <= (plain ? kRowsWorthPacking : kernels.max_rows_unpacked)) {
+      panel.b_layout = plain ? Layout::kRows : Layout::kColumns;
       panel.b = corner;
       panel.ldb = b.ld;
+      if (!plain && rows_conflict(b)) {  // read along the rows first: 1024-1024, one row: 196 -> 130 us
+        panel.ldb = k_range.size() + 64 / static_cast<int64_t>(sizeof(S));
+        if (buffer == nullptr) buffer = scratch.take(width * panel.ldb * kernels.unit_bytes);
+        kernels.pack_rows(corner, b.ld, panel.n, k_range.size(), buffer, panel.ldb);
+        panel.b = buffer;
+      }
       return;
     }
     if (buffer == nullptr) {
       buffer = scratch.take(width * divide_up(k_range.size(), kernels.k_per_unit) * kernels.unit_bytes);
     }
-    (plain ? kernels.pack_plain : kernels.pack_transposed)(corner, b.ld, k_range.size(), panel.n, buffer, width);
     panel.b = buffer;
+    panel.ldb = round_up(panel.n, kernels.lanes);
+    (plain ? kernels.pack_plain : kernels.pack_transposed)(corner, b.ld, k_range.size(), panel.n, buffer, panel.ldb);
   }
 };
 

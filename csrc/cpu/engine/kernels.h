@@ -41,8 +41,9 @@ struct PanelArgs {
   const void* a;    // units; A(i, p) at a[i * lda + p] (kRows) or a[p * lda + i] (kColumns)
   int64_t lda;
   Layout a_layout;
-  const void* b;  // units; B(p, j) at b[p * ldb + j]; columns up to the next multiple of `lanes` are readable
-  int64_t ldb;
+  const void* b;  // units; B(p, j) at b[p * ldb + j] (kRows): columns up to the next multiple of `lanes` are readable
+  int64_t ldb;    // or at b[j * ldb + p] (kColumns): only for m <= max_rows_unpacked, n a multiple of `lanes`, in_place
+  Layout b_layout;
   bool first, last;          // block of k: the first stores, later ones add, the last runs the epilogue
   Accumulator<S>* partial;   // [m, n] sums between blocks; not touched if first and last
   int64_t ld_partial;
@@ -62,6 +63,7 @@ template <class S>
 struct Kernels {
   int lanes;                            // accumulators in one vector
   int max_rows[kMaxPanelVectors + 1];   // rows of the register tile for 1..4 vectors of B
+  int max_rows_unpacked;                // rows of A for which B^T may be read as it lies
   int k_per_unit;                       // elements of k in a unit: 1 or 2
   int unit_bytes;
   bool in_place;  // units are elements of S: operands may be read where they lie, without packing

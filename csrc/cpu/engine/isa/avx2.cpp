@@ -14,9 +14,18 @@ namespace {
 constexpr int kVectorBytes = 32;
 constexpr int kMaxRows[] = {0, 12, 6, 4, 3};  // 12 sums, up to 2 vectors of B and a broadcast in 16 registers
 constexpr int kMaxTileVectors = 12;
+constexpr int kMaxRowsUnpacked = 4;
 
 PYFASTNN_INLINE __m256 fma(__m256 sum, __m256 a, __m256 b) { return _mm256_fmadd_ps(a, b, sum); }
 PYFASTNN_INLINE __m256d fma(__m256d sum, __m256d a, __m256d b) { return _mm256_fmadd_pd(a, b, sum); }
+
+// 16 bytes from each of lane[i] + offset.
+PYFASTNN_INLINE __m128 load_lane(const char* p) { return _mm_loadu_ps(reinterpret_cast<const float*>(p)); }
+template <class V>
+PYFASTNN_INLINE V load_lanes(const char* const (&lane)[2], int64_t offset) {
+  return reinterpret_cast<V>(_mm256_insertf128_ps(_mm256_castps128_ps256(load_lane(lane[0] + offset)),
+                                                  load_lane(lane[1] + offset), 1));
+}
 
 PYFASTNN_INLINE __m256i first_lanes_32(int64_t n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));

@@ -3,9 +3,21 @@
 constexpr int kVectorBytes = 64;
 constexpr int kMaxRows[] = {0, 14, 12, 8, 6};  // 24 sums hide the latency of two FMA a cycle (4 x 2) three times over
 constexpr int kMaxTileVectors = 24;
+constexpr int kMaxRowsUnpacked = 8;
 
 PYFASTNN_INLINE __m512 fma(__m512 sum, __m512 a, __m512 b) { return _mm512_fmadd_ps(a, b, sum); }
 PYFASTNN_INLINE __m512d fma(__m512d sum, __m512d a, __m512d b) { return _mm512_fmadd_pd(a, b, sum); }
+
+// 16 bytes from each of lane[i] + offset. By halves: Zen 4 loads 64 bytes a cycle, whatever part of them is wanted.
+PYFASTNN_INLINE __m128 load_lane(const char* p) { return _mm_loadu_ps(reinterpret_cast<const float*>(p)); }
+template <class V>
+PYFASTNN_INLINE V load_lanes(const char* const (&lane)[4], int64_t offset) {
+  const __m256 low = _mm256_insertf128_ps(_mm256_castps128_ps256(load_lane(lane[0] + offset)),
+                                          load_lane(lane[1] + offset), 1);
+  const __m256 high = _mm256_insertf128_ps(_mm256_castps128_ps256(load_lane(lane[2] + offset)),
+                                           load_lane(lane[3] + offset), 1);
+  return reinterpret_cast<V>(_mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1));
+}
 
 PYFASTNN_INLINE __mmask16 first_lanes_32(int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
 PYFASTNN_INLINE __mmask8 first_lanes_64(int64_t n) { return static_cast<__mmask8>((1u << n) - 1u); }

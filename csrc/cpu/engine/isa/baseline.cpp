@@ -9,6 +9,7 @@ namespace {
 constexpr int kVectorBytes = 16;
 constexpr int kMaxRows[] = {0, 8, 6, 4, 3};  // 16 registers, no memory operand for a broadcast
 constexpr int kMaxTileVectors = 12;
+constexpr int kMaxRowsUnpacked = 4;
 
 typedef float F32 __attribute__((vector_size(16)));
 typedef double F64 __attribute__((vector_size(16)));
@@ -16,6 +17,13 @@ typedef uint16_t HalfBits __attribute__((vector_size(8)));
 
 PYFASTNN_INLINE F32 fma(F32 sum, F32 a, F32 b) { return sum + a * b; }
 PYFASTNN_INLINE F64 fma(F64 sum, F64 a, F64 b) { return sum + a * b; }
+
+template <class V>
+PYFASTNN_INLINE V load_lanes(const char* const (&lane)[1], int64_t offset) {
+  V v;
+  __builtin_memcpy(&v, lane[0] + offset, sizeof(v));
+  return v;
+}
 
 template <class V, class T>
 PYFASTNN_INLINE V load_elements(const T* p, int64_t n) {

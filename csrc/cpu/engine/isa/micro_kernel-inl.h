@@ -81,52 +81,159 @@ void micro_kernel(int64_t k, const Unit* a, int64_t lda, const Unit* b, int64_t 
   }
 }
 
+// Reads squares of `lanes` columns by kGroup steps of B from the transposed matrix bt, whose rows lie row_bytes apart:
+// x[q][j] = B(q, j) = bt[j][q]. Lane i of what is loaded holds row i * kGroup + q, so that a transposition inside
+// lanes is enough: half the shuffles of a full one.
+template <class Unit>
+inline constexpr int kGroup = 16 / static_cast<int>(sizeof(Unit));
+
+template <class Unit>
+class TransposingReader {
+ public:
+  TransposingReader(const void* bt, int64_t row_bytes) : row_bytes_(row_bytes), three_rows_(3 * row_bytes) {
+    for (int i = 0; i < kLaneCount; ++i) lane_[i] = static_cast<const char*>(bt) + i * kGroup<Unit> * row_bytes;
+    // Hides how the pointers hang together. GCC would keep one for every row instead, and spill most of them.
+    asm("" : "+r"(row_bytes_), "+r"(three_rows_));
+    for (int i = 0; i < kLaneCount; ++i) asm("" : "+r"(lane_[i]));
+  }
+
+  PYFASTNN_INLINE void next(Vec<Unit> (&x)[kGroup<Unit>]) {
+    const int64_t offset[4] = {0, row_bytes_, 2 * row_bytes_, three_rows_};
+#pragma GCC unroll 4
+    for (int q = 0; q < kGroup<Unit>; ++q) x[q] = load_lanes<Vec<Unit>>(lane_, offset[q]);
+#pragma GCC unroll 4
+    for (int i = 0; i < kLaneCount; ++i) lane_[i] += 16;
+    transpose_lanes<Unit>(x);
+  }
+
+ private:
+  static constexpr int kLaneCount = kVectorBytes / 16;
+
+  int64_t row_bytes_, three_rows_;
+  const char* lane_[kLaneCount];
+};
+
+// The same tile for few rows of A, where packing B would cost more than the product: B^T (ldb apart) is transposed in
+// registers on the way. Same order of sums, so the same bits.
+template <class Unit, int NV, int MR>
+void micro_kernel_unpacked(int64_t k, const Unit* a, int64_t lda, const Unit* bt, int64_t ldb,
+                           typename SumOf<Unit>::type* tile) {
+  using Sum = typename SumOf<Unit>::type;
+  constexpr int64_t kStep = kGroup<Unit>;
+  Vec<Sum> sums[MR][NV];
+#pragma GCC unroll 16
+  for (int m = 0; m < MR; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) sums[m][v] = Vec<Sum>{};
+  }
+  const int64_t row_bytes = ldb * static_cast<int64_t>(sizeof(Unit));
+  TransposingReader<Unit> readers[2] = {
+      {bt, row_bytes}, {bt + (NV - 1) * kLanes<Unit> * ldb, row_bytes}};
+  int64_t p = 0;
+  for (; p + kStep <= k; p += kStep) {
+    Vec<Unit> x[NV][kStep];
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) readers[v].next(x[v]);
+#pragma GCC unroll 4
+    for (int q = 0; q < kStep; ++q) {
+#pragma GCC unroll 16
+      for (int m = 0; m < MR; ++m) {
+        const Vec<Unit> value = broadcast<Unit>(a[m * lda + p + q]);
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) sums[m][v] = fma(sums[m][v], value, x[v][q]);
+      }
+    }
+  }
+  for (; p < k; ++p) {
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) {
+      Vec<Unit> column{};
+      for (int j = 0; j < kLanes<Unit>; ++j) column[j] = bt[(v * kLanes<Unit> + j) * ldb + p];
+#pragma GCC unroll 16
+      for (int m = 0; m < MR; ++m) sums[m][v] = fma(sums[m][v], broadcast<Unit>(a[m * lda + p]), column);
+    }
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < MR; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) {
+      *reinterpret_cast<Vec<Sum>*>(tile + (m * NV + v) * kLanes<Sum>) = sums[m][v];
+    }
+  }
+}
+
 template <class Unit>
 using MicroKernel = void (*)(int64_t, const Unit*, int64_t, const Unit*, int64_t, typename SumOf<Unit>::type*);
 
 template <class Unit, int NV, int MR = kMaxRows[NV]>
-MicroKernel<Unit> select_rows(int rows, Layout layout) {
+MicroKernel<Unit> select_rows(int rows, Layout a_layout) {
   if constexpr (MR > 1) {
-    if (rows < MR) return select_rows<Unit, NV, MR - 1>(rows, layout);
+    if (rows < MR) return select_rows<Unit, NV, MR - 1>(rows, a_layout);
   }
-  return layout == Layout::kRows ? micro_kernel<Unit, NV, MR, Layout::kRows>
-                                 : micro_kernel<Unit, NV, MR, Layout::kColumns>;
+  return a_layout == Layout::kRows ? micro_kernel<Unit, NV, MR, Layout::kRows>
+                                   : micro_kernel<Unit, NV, MR, Layout::kColumns>;
+}
+
+template <class Unit, int NV, int MR = kMaxRowsUnpacked>
+MicroKernel<Unit> select_unpacked(int rows) {
+  if constexpr (MR > 1) {
+    if (rows < MR) return select_unpacked<Unit, NV, MR - 1>(rows);
+  }
+  return micro_kernel_unpacked<Unit, NV, MR>;
 }
 
 template <class Unit>
-MicroKernel<Unit> select_micro_kernel(int rows, int vectors, Layout layout) {
+MicroKernel<Unit> select_micro_kernel(int rows, int vectors, Layout a_layout, Layout b_layout) {
+  if constexpr (!__is_same(Unit, uint32_t)) {
+    if (b_layout == Layout::kColumns) {
+      return vectors == 1 ? select_unpacked<Unit, 1>(rows) : select_unpacked<Unit, 2>(rows);
+    }
+  }
   switch (vectors) {
     case 1:
-      return select_rows<Unit, 1>(rows, layout);
+      return select_rows<Unit, 1>(rows, a_layout);
     case 2:
-      return select_rows<Unit, 2>(rows, layout);
+      return select_rows<Unit, 2>(rows, a_layout);
     case 3:
-      return select_rows<Unit, 3>(rows, layout);
+      return select_rows<Unit, 3>(rows, a_layout);
     default:
-      return select_rows<Unit, 4>(rows, layout);
+      return select_rows<Unit, 4>(rows, a_layout);
   }
 }
 
-// Sums of earlier blocks are added, then bias, ReLU and mask, and the result is rounded once.
-template <class S>
-PYFASTNN_INLINE void finish_tile(const PanelArgs<S>& args, const Accumulator<S>* tile, int64_t first_row, int rows,
-                                 int vectors) {
+// Sums of earlier blocks are added, then bias, ReLU and mask, and the result is rounded once. kWhole: n fills all
+// vectors, so no access needs a mask.
+template <class S, bool kWhole>
+PYFASTNN_INLINE void finish_vector(const PanelArgs<S>& args, Vec<Accumulator<S>> z, int64_t i, int64_t j) {
   using Sum = Accumulator<S>;
-  for (int m = 0; m < rows; ++m) {
-    const int64_t i = first_row + m;
-    for (int v = 0; v < vectors; ++v) {
-      const int64_t j = v * kLanes<Sum>;
-      const int64_t left = args.n - j;
-      Vec<Sum> z = *reinterpret_cast<const Vec<Sum>*>(tile + (m * vectors + v) * kLanes<Sum>);
-      if (!args.first) z = load_up_to(args.partial + i * args.ld_partial + j, left) + z;
-      if (!args.last) {
-        store_up_to(args.partial + i * args.ld_partial + j, z, left);
-        continue;
+  const int64_t left = kWhole ? kLanes<Sum> : args.n - j;
+  if (!args.first) z = load_up_to(args.partial + i * args.ld_partial + j, left) + z;
+  if (!args.last) {
+    store_up_to(args.partial + i * args.ld_partial + j, z, left);
+    return;
+  }
+  if (args.bias != nullptr) z = z + load_up_to(args.bias + j, left);
+  if (args.relu) z = z <= 0 ? Vec<Sum>{} : z;
+  if (args.mask != nullptr) z = load_up_to(args.mask + i * args.ld_mask + j, left) <= 0 ? Vec<Sum>{} : z;
+  store_up_to(args.c + i * args.ldc + j, z, left);
+}
+
+template <class S, bool kWhole>
+void finish_tile(const PanelArgs<S>& args, const Accumulator<S>* tile, int64_t first_row, int rows, int vectors) {
+  using Sum = Accumulator<S>;
+  if (kWhole && args.first && args.last && args.bias == nullptr && !args.relu && args.mask == nullptr) {
+    for (int m = 0; m < rows; ++m) {
+      for (int v = 0; v < vectors; ++v) {
+        store(args.c + (first_row + m) * args.ldc + v * kLanes<Sum>,
+              *reinterpret_cast<const Vec<Sum>*>(tile + (m * vectors + v) * kLanes<Sum>));
       }
-      if (args.bias != nullptr) z = z + load_up_to(args.bias + j, left);
-      if (args.relu) z = z <= 0 ? Vec<Sum>{} : z;
-      if (args.mask != nullptr) z = load_up_to(args.mask + i * args.ld_mask + j, left) <= 0 ? Vec<Sum>{} : z;
-      store_up_to(args.c + i * args.ldc + j, z, left);
+    }
+    return;
+  }
+  for (int m = 0; m < rows; ++m) {
+    for (int v = 0; v < vectors; ++v) {
+      finish_vector<S, kWhole>(args, *reinterpret_cast<const Vec<Sum>*>(tile + (m * vectors + v) * kLanes<Sum>),
+                               first_row + m, v * kLanes<Sum>);
     }
   }
 }
@@ -138,12 +245,14 @@ void gemm_panel(const PanelArgs<S>& args) {
   using Unit = UnitOf<S>;
   using Sum = Accumulator<S>;
   const int vectors = static_cast<int>((args.n + kLanes<Sum> - 1) / kLanes<Sum>);
-  const int64_t tiles = (args.m + kMaxRows[vectors] - 1) / kMaxRows[vectors];
+  const bool whole = args.n % kLanes<Sum> == 0;
+  const int max_rows = args.b_layout == Layout::kRows ? kMaxRows[vectors] : kMaxRowsUnpacked;
+  const int64_t tiles = (args.m + max_rows - 1) / max_rows;
   const int small = static_cast<int>(args.m / tiles);
   const int64_t larger = args.m % tiles;  // tiles with one row more
   const MicroKernel<Unit> kernels[2] = {
-      select_micro_kernel<Unit>(small, vectors, args.a_layout),
-      select_micro_kernel<Unit>(larger > 0 ? small + 1 : small, vectors, args.a_layout)};
+      select_micro_kernel<Unit>(small, vectors, args.a_layout, args.b_layout),
+      select_micro_kernel<Unit>(larger > 0 ? small + 1 : small, vectors, args.a_layout, args.b_layout)};
   const int64_t row_step = args.a_layout == Layout::kRows ? args.lda : 1;
   alignas(kVectorBytes) Sum tile[kMaxTileVectors * kLanes<Sum>];
   int64_t row = 0;
@@ -151,7 +260,7 @@ void gemm_panel(const PanelArgs<S>& args) {
     const int rows = small + (t < larger ? 1 : 0);
     kernels[t < larger ? 1 : 0](args.k, static_cast<const Unit*>(args.a) + row * row_step, args.lda,
                                 static_cast<const Unit*>(args.b), args.ldb, tile);
-    finish_tile<S>(args, tile, row, rows, vectors);
+    (whole ? finish_tile<S, true> : finish_tile<S, false>)(args, tile, row, rows, vectors);
     row += rows;
   }
 }

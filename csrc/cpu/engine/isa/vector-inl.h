@@ -1,6 +1,6 @@
 // Vectors of the storage types: load, store, convert, interleave. Included by each isa/*.cpp inside its target region
-// and its anonymous namespace, after it has defined kVectorBytes, fma(), load_tail(), store_tail() and the float16
-// conversions. Plain GCC/Clang vector types: the same source serves SSE2, AVX2, AVX-512 and NEON.
+// and its anonymous namespace, after it has defined kVectorBytes, fma(), load_lanes(), load_tail(), store_tail() and the
+// float16 conversions. Plain GCC/Clang vector types: the same source serves SSE2, AVX2, AVX-512 and NEON.
 
 template <class T>
 struct VectorOf {
@@ -97,27 +97,27 @@ struct IndicesUpTo<0, I...> {
   using type = Indices<I...>;
 };
 
-// a0 b0 a1 b1 ... of the lower (kHalf = 0) or upper (kHalf = 1) halves of a and b.
-template <int kHalf, class V, int... I>
+// In every lane of 16 bytes: a0 b0 a1 b1 ... of its lower (kHalf = 0) or upper (kHalf = 1) half.
+template <int kHalf, int kLane, class V, int... I>
 PYFASTNN_INLINE V interleave(V a, V b, Indices<I...>) {
-  constexpr int lanes = sizeof...(I);
-  return __builtin_shufflevector(a, b, (kHalf * lanes / 2 + I / 2 + (I % 2) * lanes)...);
+  return __builtin_shufflevector(
+      a, b, (I / kLane * kLane + kHalf * kLane / 2 + I % kLane / 2 + (I % 2) * static_cast<int>(sizeof...(I)))...);
 }
 
-// x[i][j] <-> x[j][i]. Each of the log2(lanes) rounds shuffles row i with row i + lanes/2, which rotates the bits of
-// (row, lane) by one place; after all rounds row and lane have changed places.
-template <class V, int kSize>
-PYFASTNN_INLINE void transpose(V (&x)[kSize]) {
-  typename IndicesUpTo<kSize>::type indices;
-#pragma GCC unroll 8
+// In every lane of 16 bytes: x[i][j] <-> x[j][i]. Each round shuffles row i with row i + kSize / 2, which rotates the
+// bits of (row, element) by one place; after all rounds row and element have changed places.
+template <class T, int kSize = 16 / static_cast<int>(sizeof(T))>
+PYFASTNN_INLINE void transpose_lanes(Vec<T> (&x)[kSize]) {
+  typename IndicesUpTo<kLanes<T>>::type indices;
+#pragma GCC unroll 2
   for (int round = 1; round < kSize; round *= 2) {
-    V t[kSize];
-#pragma GCC unroll 16
+    Vec<T> t[kSize];
+#pragma GCC unroll 2
     for (int i = 0; i < kSize / 2; ++i) {
-      t[2 * i] = interleave<0>(x[i], x[i + kSize / 2], indices);
-      t[2 * i + 1] = interleave<1>(x[i], x[i + kSize / 2], indices);
+      t[2 * i] = interleave<0, kSize>(x[i], x[i + kSize / 2], indices);
+      t[2 * i + 1] = interleave<1, kSize>(x[i], x[i + kSize / 2], indices);
     }
-#pragma GCC unroll 16
+#pragma GCC unroll 4
     for (int i = 0; i < kSize; ++i) x[i] = t[i];
   }
 }
