@@ -94,20 +94,18 @@ struct MlpBackward : torch::autograd::Node {
     std::lock_guard<std::mutex> lock(mutex_);
     const at::Tensor& grad_output = incoming[0];
     if (!grad_output.defined()) return variable_list(saved_args.size());
-    variable_list args;
+    // Biases are unpacked only where they are used: as in torch, they may be changed in place before the backward.
+    const bool differentiable = at::GradMode::is_enabled();
+    variable_list args(saved_args.size());
     std::vector<bool> needs;
-    bool any = false;
-    for (size_t i = 0; i < saved_args.size(); ++i) {
-      args.push_back(saved_args[i].unpack());
+    for (size_t i = 0; i < args.size(); ++i) {
+      const bool is_bias = i > 0 && i % 2 == 0;
+      if (differentiable || !is_bias) args[i] = saved_args[i].unpack();
       needs.push_back(task_should_compute_output(i));
-      any |= needs.back();
     }
-    if (!any) return variable_list(args.size());
     at::Tensor output;
     if (activate_last) output = saved_output.unpack(getptr());
-    if (at::GradMode::is_enabled()) {
-      return differentiable_backward(grad_output, args, output, activate_last, needs);
-    }
+    if (differentiable) return differentiable_backward(grad_output, args, output, activate_last, needs);
     return fused_backward(grad_output, args, output, needs);
   }
 

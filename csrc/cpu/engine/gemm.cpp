@@ -9,143 +9,189 @@ namespace {
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
 
-// A block of A, [rows, one block of k], stays in this much of the L2 cache; the rest is for panels of B and for C.
-constexpr int64_t kBlockBytes = 128 * 1024;
+// A block of A, [rows, one block of k], stays in this much of the L2 cache, and a block of packed B in that much.
+constexpr int64_t kABlockBytes = 128 * 1024;
+constexpr int64_t kBBlockBytes = 512 * 1024;
 
 // Panels of B that serve more rows than this are copied first: the copy costs 2 of (rows) vector operations, and a
 // panel in one piece avoids cache-set conflicts and TLB misses.
 constexpr int64_t kRowsWorthPacking = 48;
 
 // Rows at a multiple of 2 KB from each other fall into so few sets of the L1 cache (64 sets of 64 bytes) that a tile
-// of 12 rows evicts itself.
+// of more rows than a set has ways evicts itself.
+constexpr int64_t kCacheWays = 8;
+
 template <class S>
 bool rows_conflict(const Operand<S>& operand) {
   return operand.ld * static_cast<int64_t>(sizeof(S)) % 2048 == 0;
 }
 
 template <class S>
-struct BlockLoops {
-  const Kernels<S>& kernels;
-  const Gemm<S>& args;
-  Scratch& scratch;
-  const KBlocks k_blocks;
-  PanelArgs<S> panel{};
+class BlockLoops {
+ public:
+  BlockLoops(const Kernels<S>& kernels, const Gemm<S>& args, Range rows, Scratch& scratch)
+      : kernels_(kernels),
+        args_(args),
+        rows_(rows),
+        scratch_(scratch),
+        k_blocks_(args.k, kernels.k_per_unit),
+        width_(kernels.lanes * panel_vectors()) {
+    const int64_t blocks = divide_up(rows.size(), rows_in_cache(kernels, args.k));
+    rows_per_block_ = divide_up(rows.size(), blocks);
+  }
 
-  BlockLoops(const Kernels<S>& kernels_, const Gemm<S>& args_, Scratch& scratch_)
-      : kernels(kernels_), args(args_), scratch(scratch_), k_blocks(args_.k, kernels_.k_per_unit) {}
-
-  // ic loop: rows that share a block of A.
-  void run(Range rows, Range columns) {
-    const int64_t step = rows_in_cache(kernels, args.k);
-    const int64_t blocks = divide_up(rows.size(), step);
-    const int64_t even = divide_up(rows.size(), blocks);
-    for (int64_t i = rows.begin; i < rows.end; i += even) {
-      run_rows({i, std::min(i + even, rows.end)}, columns);
+  // jc loop: columns whose part of B, one block of k deep, stays in the cache while all rows pass by.
+  void run(Range columns) {
+    const int64_t panel_bytes = std::max<int64_t>(1, units_of(k_blocks_.size)) * width_ * kernels_.unit_bytes;
+    const int64_t nc = std::max<int64_t>(1, kBBlockBytes / panel_bytes);
+    // Weights that are transposed on the way are read once: whole rows in one go suit the hardware's prefetching.
+    const int64_t step = panel_vectors() == 1 ? width_ : nc * width_;
+    for (int64_t j = columns.begin; j < columns.end; j += step) {
+      run_columns({j, std::min(j + step, columns.end)});
     }
   }
 
-  // pc loop: blocks of k, with sums of 16-bit types kept aside in float until the last one.
-  void run_rows(Range rows, Range columns) {
-    Scratch::Frame frame(scratch);
-    Accumulator<S>* partial = nullptr;
-    int64_t ld_partial = 0;
-    if constexpr (std::is_same_v<S, Accumulator<S>>) {
-      partial = args.c + rows.begin * args.ldc + columns.begin;
-      ld_partial = args.ldc;
-    } else if (k_blocks.count > 1) {
-      ld_partial = columns.size();
-      partial = scratch.take_array<Accumulator<S>>(rows.size() * ld_partial);
+ private:
+  // Vectors of B in a panel. Few rows would leave most of the register tile empty: where B can be read in place they
+  // take wider panels, or, if it has to be transposed on the way, one vector at a time.
+  int panel_vectors() const {
+    if (args_.b_packed != nullptr || !kernels_.in_place) return kPanelVectors;
+    if (args_.b.layout == Layout::kColumns) return rows_.size() <= kernels_.max_rows_unpacked ? 1 : kPanelVectors;
+    return rows_.size() <= kernels_.max_rows[kMaxPanelVectors] ? kMaxPanelVectors : kPanelVectors;
+  }
+
+  int64_t units_of(int64_t k) const { return divide_up(k, kernels_.k_per_unit); }
+
+  // pc loop: blocks of k, with the sums of 16-bit types kept aside in float until the last one. ic loop: rows that
+  // share a block of A.
+  void run_columns(Range columns) {
+    Scratch::Frame frame(scratch_);
+    set_partial(columns);
+    const bool one_block = rows_per_block_ >= rows_.size();
+    for (int64_t p = 0; p < k_blocks_.count; ++p) {
+      Scratch::Frame block_frame(scratch_);
+      k_range_ = k_blocks_.block(p);
+      panel_ = {};
+      panel_.k = units_of(k_range_.size());
+      panel_.first = p == 0;
+      panel_.last = p + 1 == k_blocks_.count;
+      b_slot_bytes_ = one_block ? 0 : width_ * panel_.k * kernels_.unit_bytes;
+      reserve_b(columns);
+      for (int64_t i = rows_.begin; i < rows_.end; i += rows_per_block_) {
+        Scratch::Frame row_frame(scratch_);
+        run_panels({i, std::min(i + rows_per_block_, rows_.end)}, columns);
+      }
     }
-    for (int64_t p = 0; p < k_blocks.count; ++p) {
-      Scratch::Frame block_frame(scratch);
-      panel = {};
-      panel.m = rows.size();
-      panel.first = p == 0;
-      panel.last = p + 1 == k_blocks.count;
-      set_a(rows, k_blocks.block(p));
-      run_panels(rows, columns, p, partial, ld_partial);
+  }
+
+  void set_partial(Range columns) {
+    if constexpr (std::is_same_v<S, Accumulator<S>>) {
+      partial_ = {args_.c + rows_.begin * args_.ldc + columns.begin, args_.ldc};
+    } else if (k_blocks_.count > 1) {
+      partial_ = {scratch_.take_array<Accumulator<S>>(rows_.size() * columns.size()), columns.size()};
     }
   }
 
   // jr loop: panels of B.
-  void run_panels(Range rows, Range columns, int64_t p, Accumulator<S>* partial, int64_t ld_partial) {
-    // Few rows leave most of the register tile empty: take wider panels then where B can be read in place.
-    const bool wide = args.b_packed == nullptr && args.b.layout == Layout::kRows &&
-                      rows.size() <= kernels.max_rows[kMaxPanelVectors];
-    const int64_t width = kernels.lanes * (wide ? kMaxPanelVectors : kPanelVectors);
-    const Range k_range = k_blocks.block(p);
-    void* buffer = nullptr;
-    panel.k = divide_up(k_range.size(), kernels.k_per_unit);
-    for (int64_t j = columns.begin; j < columns.end; j += width) {
-      panel.n = std::min(width, columns.end - j);
-      set_b(j, width, k_range, rows.size(), buffer);
-      panel.partial = partial == nullptr ? nullptr : partial + (j - columns.begin);
-      panel.ld_partial = ld_partial;
-      panel.c = args.c + rows.begin * args.ldc + j;
-      panel.ldc = args.ldc;
-      panel.bias = args.bias == nullptr ? nullptr : args.bias + j;
-      panel.relu = args.relu;
-      panel.mask = args.mask == nullptr ? nullptr : args.mask + rows.begin * args.ld_mask + j;
-      panel.ld_mask = args.ld_mask;
-      kernels.gemm_panel(panel);
-    }
-  }
-
-  void set_a(Range rows, Range k_range) {
-    const Operand<S>& a = args.a;
-    panel.a_layout = a.layout;
-    const bool by_rows = a.layout == Layout::kRows;
-    const S* corner = a.data + (by_rows ? rows.begin * a.ld + k_range.begin : k_range.begin * a.ld + rows.begin);
-    if (kernels.in_place && !(rows_conflict(a) && rows.size() > 4)) {
-      panel.a = corner;
-      panel.lda = a.ld;
-      return;
-    }
-    const int64_t units = divide_up(k_range.size(), kernels.k_per_unit);
-    // 16 units beyond a power of two, so that the packed rows do not conflict themselves.
-    const int64_t ld = by_rows ? round_up(units, 16) + 16 : round_up(rows.size(), kernels.lanes);
-    void* packed = scratch.take(ld * (by_rows ? rows.size() : units) * kernels.unit_bytes);
-    if (by_rows) {
-      kernels.pack_rows(corner, a.ld, rows.size(), k_range.size(), packed, ld);
-    } else {
-      kernels.pack_plain(corner, a.ld, k_range.size(), rows.size(), packed, ld);
-    }
-    panel.a = packed;
-    panel.lda = ld;
-  }
-
-  void set_b(int64_t j, int64_t width, Range k_range, int64_t rows, void*& buffer) {
-    panel.b_layout = Layout::kRows;
-    if (args.b_packed != nullptr) {
-      const int64_t units_before = k_range.begin / kernels.k_per_unit;
-      panel.ldb = width;
-      panel.b = static_cast<const char*>(args.b_packed->data) + j / width * args.b_packed->panel_bytes +
-                units_before * width * kernels.unit_bytes;
-      return;
-    }
-    const Operand<S>& b = args.b;
-    const bool plain = b.layout == Layout::kRows;
-    const S* corner = b.data + (plain ? k_range.begin * b.ld + j : j * b.ld + k_range.begin);
-    const bool whole = panel.n % kernels.lanes == 0;
-    if (kernels.in_place && whole && rows <= (plain ? kRowsWorthPacking : kernels.max_rows_unpacked)) {
-      panel.b_layout = plain ? Layout::kRows : Layout::kColumns;
-      panel.b = corner;
-      panel.ldb = b.ld;
-      if (!plain && rows_conflict(b)) {  // read along the rows first: 1024-1024, one row: 196 -> 130 us
-        panel.ldb = k_range.size() + 64 / static_cast<int64_t>(sizeof(S));
-        if (buffer == nullptr) buffer = scratch.take(width * panel.ldb * kernels.unit_bytes);
-        kernels.pack_rows(corner, b.ld, panel.n, k_range.size(), buffer, panel.ldb);
-        panel.b = buffer;
+  void run_panels(Range rows, Range columns) {
+    panel_.m = rows.size();
+    const bool first_rows = rows.begin == rows_.begin;
+    set_a(rows);
+    for (int64_t j = columns.begin; j < columns.end; j += width_) {
+      panel_.n = std::min(width_, columns.end - j);
+      set_b(j, static_cast<char*>(b_buffer_) + (j - columns.begin) / width_ * b_slot_bytes_, first_rows);
+      if (partial_.data != nullptr) {
+        panel_.partial = partial_.data + (rows.begin - rows_.begin) * partial_.ld + (j - columns.begin);
+        panel_.ld_partial = partial_.ld;
       }
+      panel_.c = args_.c + rows.begin * args_.ldc + j;
+      panel_.ldc = args_.ldc;
+      panel_.bias = args_.bias == nullptr ? nullptr : args_.bias + j;
+      panel_.relu = args_.relu;
+      panel_.mask = args_.mask == nullptr ? nullptr : args_.mask + rows.begin * args_.ld_mask + j;
+      panel_.ld_mask = args_.ld_mask;
+      kernels_.gemm_panel(panel_);
+    }
+  }
+
+  void set_a(Range rows) {
+    const Operand<S>& a = args_.a;
+    panel_.a_layout = a.layout;
+    const bool by_rows = a.layout == Layout::kRows;
+    const S* corner = a.data + (by_rows ? rows.begin * a.ld + k_range_.begin : k_range_.begin * a.ld + rows.begin);
+    if (kernels_.in_place && !(rows_conflict(a) && rows.size() > kCacheWays)) {
+      panel_.a = corner;
+      panel_.lda = a.ld;
       return;
     }
-    if (buffer == nullptr) {
-      buffer = scratch.take(width * divide_up(k_range.size(), kernels.k_per_unit) * kernels.unit_bytes);
+    // 16 units beyond a power of two, so that the packed rows do not conflict themselves.
+    const int64_t ld = by_rows ? round_up(panel_.k, 16) + 16 : round_up(rows.size(), kernels_.lanes);
+    void* packed = scratch_.take(ld * (by_rows ? rows.size() : panel_.k) * kernels_.unit_bytes);
+    if (by_rows) {
+      kernels_.pack_rows(corner, a.ld, rows.size(), k_range_.size(), packed, ld);
+    } else {
+      kernels_.pack_plain(corner, a.ld, k_range_.size(), rows.size(), packed, ld);
     }
-    panel.b = buffer;
-    panel.ldb = round_up(panel.n, kernels.lanes);
-    (plain ? kernels.pack_plain : kernels.pack_transposed)(corner, b.ld, k_range.size(), panel.n, buffer, panel.ldb);
+    panel_.a = packed;
+    panel_.lda = ld;
   }
+
+  // Where a panel of `n` columns may be read as it lies.
+  bool b_in_place(int64_t n) const {
+    if (!kernels_.in_place || n % kernels_.lanes != 0) return false;
+    return args_.b.layout == Layout::kRows ? rows_.size() <= kRowsWorthPacking : panel_vectors() == 1;
+  }
+
+  // Room for the panels that have to be packed: one if each is used up at once, all if more rows follow.
+  void reserve_b(Range columns) {
+    const int64_t last = columns.size() % width_;
+    b_buffer_ = nullptr;
+    if (args_.b_packed != nullptr || (b_in_place(width_) && (last == 0 || b_in_place(last)))) return;
+    const int64_t slots = b_slot_bytes_ == 0 ? 1 : divide_up(columns.size(), width_);
+    b_buffer_ = scratch_.take(slots * width_ * panel_.k * kernels_.unit_bytes);
+  }
+
+  void set_b(int64_t j, void* slot, bool pack) {
+    const Operand<S>& b = args_.b;
+    panel_.b_layout = Layout::kRows;
+    if (args_.b_packed != nullptr) {
+      panel_.b = static_cast<const char*>(args_.b_packed->data) + j / width_ * args_.b_packed->panel_bytes +
+                 units_of(k_range_.begin) * width_ * kernels_.unit_bytes;
+      panel_.ldb = width_;
+      return;
+    }
+    const bool plain = b.layout == Layout::kRows;
+    const S* corner = b.data + (plain ? k_range_.begin * b.ld + j : j * b.ld + k_range_.begin);
+    if (b_in_place(panel_.n)) {
+      panel_.b_layout = b.layout;
+      panel_.b = corner;
+      panel_.ldb = b.ld;
+      return;
+    }
+    panel_.b = slot;
+    panel_.ldb = round_up(panel_.n, kernels_.lanes);
+    if (!pack) return;
+    (plain ? kernels_.pack_plain : kernels_.pack_transposed)(corner, b.ld, k_range_.size(), panel_.n, slot,
+                                                             panel_.ldb);
+  }
+
+  struct Partial {
+    Accumulator<S>* data = nullptr;
+    int64_t ld = 0;
+  };
+
+  const Kernels<S>& kernels_;
+  const Gemm<S>& args_;
+  const Range rows_;
+  Scratch& scratch_;
+  const KBlocks k_blocks_;
+  const int64_t width_;  // of a panel
+  int64_t rows_per_block_;
+  Partial partial_;
+  Range k_range_{};
+  void* b_buffer_ = nullptr;
+  int64_t b_slot_bytes_ = 0;
+  PanelArgs<S> panel_{};
 };
 
 }  // namespace
@@ -181,7 +227,7 @@ template <class S>
 int64_t rows_in_cache(const Kernels<S>& kernels, int64_t k) {
   const KBlocks blocks(k, kernels.k_per_unit);
   const int64_t units = std::max<int64_t>(16, divide_up(blocks.size, kernels.k_per_unit));
-  return round_up(std::clamp<int64_t>(kBlockBytes / (units * kernels.unit_bytes), 48, 480),
+  return round_up(std::clamp<int64_t>(kABlockBytes / (units * kernels.unit_bytes), 48, 480),
                   kernels.max_rows[kPanelVectors]);
 }
 
@@ -190,7 +236,7 @@ void gemm(const Kernels<S>& kernels, const Gemm<S>& args, Range rows, Range colu
   if (rows.size() <= 0 || columns.size() <= 0) return;
   Scratch& scratch = Scratch::of_this_thread();
   Scratch::Frame frame(scratch);
-  BlockLoops<S>(kernels, args, scratch).run(rows, columns);
+  BlockLoops<S>(kernels, args, rows, scratch).run(columns);
 }
 
 #define PYFASTNN_INSTANTIATE(S)                                                                             \

@@ -42,7 +42,7 @@ struct PanelArgs {
   int64_t lda;
   Layout a_layout;
   const void* b;  // units; B(p, j) at b[p * ldb + j] (kRows): columns up to the next multiple of `lanes` are readable
-  int64_t ldb;    // or at b[j * ldb + p] (kColumns): only for m <= max_rows_unpacked, n a multiple of `lanes`, in_place
+  int64_t ldb;    // or at b[j * ldb + p] (kColumns): only for m <= max_rows_unpacked, n = `lanes`, in_place
   Layout b_layout;
   bool first, last;          // block of k: the first stores, later ones add, the last runs the epilogue
   Accumulator<S>* partial;   // [m, n] sums between blocks; not touched if first and last

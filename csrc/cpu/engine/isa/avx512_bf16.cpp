@@ -1,6 +1,9 @@
 // AVX-512 with BF16: vdpbf16ps multiplies pairs of bfloat16 at twice the rate of float. All other types are those of
 // avx512. The instruction treats subnormal bfloat16 numbers as zero.
 #if defined(__x86_64__)
+// GCC 12 takes the deliberately undefined operands inside its own AVX-512 headers for mistakes (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
 
 #include "../kernels.h"

@@ -81,85 +81,75 @@ void micro_kernel(int64_t k, const Unit* a, int64_t lda, const Unit* b, int64_t 
   }
 }
 
-// Reads squares of `lanes` columns by kGroup steps of B from the transposed matrix bt, whose rows lie row_bytes apart:
-// x[q][j] = B(q, j) = bt[j][q]. Lane i of what is loaded holds row i * kGroup + q, so that a transposition inside
-// lanes is enough: half the shuffles of a full one.
+// Units in 16 bytes, and their groups in a vector.
 template <class Unit>
 inline constexpr int kGroup = 16 / static_cast<int>(sizeof(Unit));
+inline constexpr int kGroups = kVectorBytes / 16;
 
+// Reads B from the transposed matrix bt, whose rows lie row_bytes apart: x[g][q][j] = B(g * kGroup + q, j) = bt[j][...].
+// Lane i of what is loaded holds row i * kGroup + q, so that a transposition inside lanes is enough: half the shuffles
+// of a full one. A whole vector of every row is read at once, since rows 4 KB apart share a cache set and a line would
+// be gone before its next quarter is wanted.
 template <class Unit>
 class TransposingReader {
  public:
-  TransposingReader(const void* bt, int64_t row_bytes) : row_bytes_(row_bytes), three_rows_(3 * row_bytes) {
-    for (int i = 0; i < kLaneCount; ++i) lane_[i] = static_cast<const char*>(bt) + i * kGroup<Unit> * row_bytes;
+  TransposingReader(const void* bt, int64_t row_bytes)
+      : row_bytes_(row_bytes), three_rows_(3 * row_bytes) {
+    for (int i = 0; i < kGroups; ++i) lane_[i] = static_cast<const char*>(bt) + i * kGroup<Unit> * row_bytes;
     // Hides how the pointers hang together. GCC would keep one for every row instead, and spill most of them.
     asm("" : "+r"(row_bytes_), "+r"(three_rows_));
-    for (int i = 0; i < kLaneCount; ++i) asm("" : "+r"(lane_[i]));
+    for (int i = 0; i < kGroups; ++i) asm("" : "+r"(lane_[i]));
   }
 
-  PYFASTNN_INLINE void next(Vec<Unit> (&x)[kGroup<Unit>]) {
+  // The next `lanes` rows of B.
+  PYFASTNN_INLINE void next(Vec<Unit> (&x)[kGroups][kGroup<Unit>]) {
     const int64_t offset[4] = {0, row_bytes_, 2 * row_bytes_, three_rows_};
 #pragma GCC unroll 4
-    for (int q = 0; q < kGroup<Unit>; ++q) x[q] = load_lanes<Vec<Unit>>(lane_, offset[q]);
+    for (int q = 0; q < kGroup<Unit>; ++q) {
 #pragma GCC unroll 4
-    for (int i = 0; i < kLaneCount; ++i) lane_[i] += 16;
-    transpose_lanes<Unit>(x);
+      for (int g = 0; g < kGroups; ++g) x[g][q] = load_lanes<Vec<Unit>>(lane_, offset[q] + 16 * g);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < kGroups; ++i) lane_[i] += kVectorBytes;
+#pragma GCC unroll 4
+    for (int g = 0; g < kGroups; ++g) transpose_lanes<Unit>(x[g]);
   }
 
  private:
-  static constexpr int kLaneCount = kVectorBytes / 16;
-
   int64_t row_bytes_, three_rows_;
-  const char* lane_[kLaneCount];
+  const char* lane_[kGroups];
 };
 
-// The same tile for few rows of A, where packing B would cost more than the product: B^T (ldb apart) is transposed in
-// registers on the way. Same order of sums, so the same bits.
-template <class Unit, int NV, int MR>
+// One vector of columns for few rows of A, where packing B would cost more than the product: B^T (rows ldb apart) is
+// transposed in registers on the way. Same order of sums, so the same bits.
+template <class Unit, int MR>
 void micro_kernel_unpacked(int64_t k, const Unit* a, int64_t lda, const Unit* bt, int64_t ldb,
                            typename SumOf<Unit>::type* tile) {
   using Sum = typename SumOf<Unit>::type;
-  constexpr int64_t kStep = kGroup<Unit>;
-  Vec<Sum> sums[MR][NV];
+  Vec<Sum> sums[MR];
 #pragma GCC unroll 16
-  for (int m = 0; m < MR; ++m) {
-#pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) sums[m][v] = Vec<Sum>{};
-  }
-  const int64_t row_bytes = ldb * static_cast<int64_t>(sizeof(Unit));
-  TransposingReader<Unit> readers[2] = {
-      {bt, row_bytes}, {bt + (NV - 1) * kLanes<Unit> * ldb, row_bytes}};
+  for (int m = 0; m < MR; ++m) sums[m] = Vec<Sum>{};
+  TransposingReader<Unit> reader(bt, ldb * static_cast<int64_t>(sizeof(Unit)));
   int64_t p = 0;
-  for (; p + kStep <= k; p += kStep) {
-    Vec<Unit> x[NV][kStep];
-#pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) readers[v].next(x[v]);
-#pragma GCC unroll 4
-    for (int q = 0; q < kStep; ++q) {
+  for (; p + kLanes<Unit> <= k; p += kLanes<Unit>) {
+    Vec<Unit> x[kGroups][kGroup<Unit>];
+    reader.next(x);
+#pragma GCC unroll 16
+    for (int q = 0; q < kLanes<Unit>; ++q) {
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m) {
-        const Vec<Unit> value = broadcast<Unit>(a[m * lda + p + q]);
-#pragma GCC unroll 4
-        for (int v = 0; v < NV; ++v) sums[m][v] = fma(sums[m][v], value, x[v][q]);
+        sums[m] = fma(sums[m], broadcast<Unit>(a[m * lda + p + q]), x[q / kGroup<Unit>][q % kGroup<Unit>]);
       }
     }
   }
   for (; p < k; ++p) {
-#pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) {
-      Vec<Unit> column{};
-      for (int j = 0; j < kLanes<Unit>; ++j) column[j] = bt[(v * kLanes<Unit> + j) * ldb + p];
+    Vec<Unit> column{};
+    for (int j = 0; j < kLanes<Unit>; ++j) column[j] = bt[j * ldb + p];
 #pragma GCC unroll 16
-      for (int m = 0; m < MR; ++m) sums[m][v] = fma(sums[m][v], broadcast<Unit>(a[m * lda + p]), column);
-    }
+    for (int m = 0; m < MR; ++m) sums[m] = fma(sums[m], broadcast<Unit>(a[m * lda + p]), column);
   }
 #pragma GCC unroll 16
-  for (int m = 0; m < MR; ++m) {
-#pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) {
-      *reinterpret_cast<Vec<Sum>*>(tile + (m * NV + v) * kLanes<Sum>) = sums[m][v];
-    }
-  }
+  for (int m = 0; m < MR; ++m) *reinterpret_cast<Vec<Sum>*>(tile + m * kLanes<Sum>) = sums[m];
 }
 
 template <class Unit>
@@ -174,20 +164,18 @@ MicroKernel<Unit> select_rows(int rows, Layout a_layout) {
                                    : micro_kernel<Unit, NV, MR, Layout::kColumns>;
 }
 
-template <class Unit, int NV, int MR = kMaxRowsUnpacked>
+template <class Unit, int MR = kMaxRowsUnpacked>
 MicroKernel<Unit> select_unpacked(int rows) {
   if constexpr (MR > 1) {
-    if (rows < MR) return select_unpacked<Unit, NV, MR - 1>(rows);
+    if (rows < MR) return select_unpacked<Unit, MR - 1>(rows);
   }
-  return micro_kernel_unpacked<Unit, NV, MR>;
+  return micro_kernel_unpacked<Unit, MR>;
 }
 
 template <class Unit>
 MicroKernel<Unit> select_micro_kernel(int rows, int vectors, Layout a_layout, Layout b_layout) {
   if constexpr (!__is_same(Unit, uint32_t)) {
-    if (b_layout == Layout::kColumns) {
-      return vectors == 1 ? select_unpacked<Unit, 1>(rows) : select_unpacked<Unit, 2>(rows);
-    }
+    if (b_layout == Layout::kColumns) return select_unpacked<Unit>(rows);
   }
   switch (vectors) {
     case 1:

@@ -20,17 +20,16 @@ int64_t units(int64_t k) {
   return (k + Format<S>::kPerUnit - 1) / Format<S>::kPerUnit;
 }
 
-// `lanes` rows of src, row_bytes apart, `steps` units each -> dst[steps][width]. (load_transposed: 8.4 -> 12.4
-// elements a nanosecond against a full transposition on Zen 4. Tried without gain: prefetching, reading whole lines.)
+// `lanes` rows of src, row_bytes apart, `steps` units each -> dst[steps][width].
 template <class Unit>
 PYFASTNN_INLINE void transpose_rows(const void* src, int64_t row_bytes, int64_t steps, Unit* dst, int64_t width) {
   TransposingReader<Unit> reader(src, row_bytes);
-  for (int64_t p = 0; p < steps; p += kGroup<Unit>) {
-    Vec<Unit> x[kGroup<Unit>];
+  for (int64_t p = 0; p < steps; p += kLanes<Unit>) {
+    Vec<Unit> x[kGroups][kGroup<Unit>];
     reader.next(x);
-#pragma GCC unroll 4
-    for (int q = 0; q < kGroup<Unit>; ++q) {
-      if (p + q < steps) store_vector<Unit>(dst + (p + q) * width, x[q]);
+#pragma GCC unroll 16
+    for (int q = 0; q < kLanes<Unit>; ++q) {
+      if (p + q < steps) store_vector<Unit>(dst + (p + q) * width, x[q / kGroup<Unit>][q % kGroup<Unit>]);
     }
   }
 }
@@ -40,17 +39,16 @@ template <class S>
 void pack_transposed(const S* src, int64_t ld, int64_t k, int64_t n, void* dst, int64_t width) {
   using Unit = UnitOf<S>;
   constexpr int kRows = kLanes<Unit>;
-  constexpr int64_t kSteps = 256;
+  constexpr int64_t kSteps = 64;
   constexpr bool kSameBits = sizeof(Unit) == sizeof(S) * Format<S>::kPerUnit;
   alignas(kVectorBytes) Unit buffer[kRows * kSteps];
-  const bool conflict = ld * static_cast<int64_t>(sizeof(S)) % 2048 == 0;
   for (int64_t j = 0; j < width; j += kRows) {
     for (int64_t p = 0; p < units<S>(k); p += kSteps) {
       const int64_t steps = units<S>(k) - p < kSteps ? units<S>(k) - p : kSteps;
       const int64_t elements = k - p * Format<S>::kPerUnit;
       const S* corner = src + j * ld + p * Format<S>::kPerUnit;
       Unit* out = static_cast<Unit*>(dst) + p * width + j;
-      if (kSameBits && !conflict && j + kRows <= n && steps % kGroup<Unit> == 0 &&
+      if (kSameBits && j + kRows <= n && steps % kRows == 0 &&
           elements >= steps * Format<S>::kPerUnit) {
         transpose_rows<Unit>(corner, ld * static_cast<int64_t>(sizeof(S)), steps, out, width);
         continue;
