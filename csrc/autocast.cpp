@@ -1,4 +1,5 @@
-// Autocast on CPU: tensors are cast to the active autocast dtype as for torch.nn.functional.linear, once a call.
+// Autocast on CPU: tensors are cast to the active autocast dtype as for torch.nn.functional.linear,
+// once a call.
 #include <ATen/autocast_mode.h>
 #include <torch/library.h>
 
@@ -21,8 +22,8 @@ at::Tensor linear_relu_autocast(const at::Tensor& input, const at::Tensor& weigh
   return linear_relu(cast(input), cast(weight), cast(bias));
 }
 
-at::Tensor mlp_autocast(const at::Tensor& input, at::TensorList weights, const OptionalTensors& biases,
-                        bool activate_last) {
+at::Tensor mlp_autocast(const at::Tensor& input, at::TensorList weights,
+                        const OptionalTensors& biases, bool activate_last) {
   c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
   std::vector<at::Tensor> cast_weights;
   for (const at::Tensor& weight : weights) cast_weights.push_back(cast(weight));

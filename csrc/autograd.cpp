@@ -1,8 +1,9 @@
 // Autograd of linear_relu and mlp: one hand-written node per call, whatever the depth.
 //
-// First order runs the fused kernels (mlp_backward). With create_graph=True, and under functorch, grad mode is on in
-// the backward: then the same formulas run as differentiable ATen operations. Forward-mode AD runs plain ATen layers.
-// A hand-written Node is 0.75 us cheaper a call than torch::autograd::Function and, unlike it, works with functorch.
+// First order runs the fused kernels (mlp_backward). With create_graph=True, and under functorch,
+// grad mode is on in the backward: then the same formulas run as differentiable ATen operations.
+// Forward-mode AD runs plain ATen layers. A hand-written Node is 0.75 us cheaper a call than
+// torch::autograd::Function and, unlike it, works with functorch.
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/matmul.h>
@@ -31,7 +32,8 @@ at::Tensor as_matrix(const at::Tensor& tensor) {
 }
 
 // The whole network as ATen calls: differentiable in every mode and to any order.
-at::Tensor plain_layer(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias, bool activate) {
+at::Tensor plain_layer(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                       bool activate) {
   const at::Tensor z = at::linear(input, weight, bias);
   return activate ? at::relu(z) : z;
 }
@@ -48,8 +50,8 @@ at::Tensor plain_mlp(const variable_list& args, bool activate_last) {
 }
 
 // The formulas of mlp_backward as differentiable ATen calls; undefined where needs[i] is false.
-// Hidden outputs are computed again from the arguments, because their own derivatives count here. The last output
-// only serves as a mask, which has none.
+// Hidden outputs are computed again from the arguments, because their own derivatives count here.
+// The last output only serves as a mask, which has none.
 variable_list differentiable_backward(const at::Tensor& grad_output, const variable_list& args,
                                       const at::Tensor& output, bool activate_last,
                                       const std::vector<bool>& needs) {
@@ -76,9 +78,9 @@ variable_list differentiable_backward(const at::Tensor& grad_output, const varia
 struct MlpBackward : torch::autograd::Node {
   std::string label;
   bool activate_last = false;
-  std::vector<SavedVariable> saved_args;     // input, weight_1, bias_1, ...
-  std::vector<SavedVariable> saved_hidden;   // outputs of all layers but the last
-  SavedVariable saved_output;                // only if activate_last
+  std::vector<SavedVariable> saved_args;    // input, weight_1, bias_1, ...
+  std::vector<SavedVariable> saved_hidden;  // outputs of all layers but the last
+  SavedVariable saved_output;               // only if activate_last
 
   std::string name() const override { return label; }
 
@@ -94,7 +96,8 @@ struct MlpBackward : torch::autograd::Node {
     std::lock_guard<std::mutex> lock(mutex_);
     const at::Tensor& grad_output = incoming[0];
     if (!grad_output.defined()) return variable_list(saved_args.size());
-    // Biases are unpacked only where they are used: as in torch, they may be changed in place before the backward.
+    // Biases are unpacked only where they are used: as in torch, they may be changed in place
+    // before the backward.
     const bool differentiable = at::GradMode::is_enabled();
     variable_list args(saved_args.size());
     std::vector<bool> needs;
@@ -105,7 +108,8 @@ struct MlpBackward : torch::autograd::Node {
     }
     at::Tensor output;
     if (activate_last) output = saved_output.unpack(getptr());
-    if (differentiable) return differentiable_backward(grad_output, args, output, activate_last, needs);
+    if (differentiable)
+      return differentiable_backward(grad_output, args, output, activate_last, needs);
     return fused_backward(grad_output, args, output, needs);
   }
 
@@ -137,7 +141,8 @@ bool any_forward_grad(const variable_list& args) {
 
 // `run` computes the outputs of all layers below autograd.
 template <class Run>
-at::Tensor record(const char* label, const variable_list& args, bool activate_last, const Run& run) {
+at::Tensor record(const char* label, const variable_list& args, bool activate_last,
+                  const Run& run) {
   if (any_forward_grad(args)) return plain_mlp(args, activate_last);
   c10::intrusive_ptr<MlpBackward> node;
   if (torch::autograd::compute_requires_grad(args)) {
@@ -155,7 +160,8 @@ at::Tensor record(const char* label, const variable_list& args, bool activate_la
   at::Tensor output = outputs.back();
   if (node) {
     torch::autograd::set_history(output, node);
-    for (size_t l = 0; l + 1 < outputs.size(); ++l) node->saved_hidden.emplace_back(outputs[l], false);
+    for (size_t l = 0; l + 1 < outputs.size(); ++l)
+      node->saved_hidden.emplace_back(outputs[l], false);
     if (activate_last) node->saved_output = SavedVariable(output, /*is_output=*/true);
   }
   return output;
@@ -163,12 +169,13 @@ at::Tensor record(const char* label, const variable_list& args, bool activate_la
 
 at::Tensor linear_relu_autograd(const at::Tensor& input, const at::Tensor& weight,
                                 const std::optional<at::Tensor>& bias) {
-  return record("LinearReluBackward", {input, weight, bias.value_or(at::Tensor())}, /*activate_last=*/true,
+  return record("LinearReluBackward", {input, weight, bias.value_or(at::Tensor())},
+                /*activate_last=*/true,
                 [&](bool) { return std::vector<at::Tensor>{linear_relu(input, weight, bias)}; });
 }
 
-at::Tensor mlp_autograd(const at::Tensor& input, at::TensorList weights, const OptionalTensors& biases,
-                        bool activate_last) {
+at::Tensor mlp_autograd(const at::Tensor& input, at::TensorList weights,
+                        const OptionalTensors& biases, bool activate_last) {
   check_mlp(input, weights, biases);  // the lists are walked in step below
   variable_list args{input};
   for (size_t l = 0; l < weights.size(); ++l) {

@@ -1,4 +1,5 @@
-// Python module pyfastnn._C. The operators register themselves when it is loaded; only the choice of ISA is bound.
+// Python module pyfastnn._C. The operators register themselves when it is loaded; only the choice
+// of ISA is bound.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/version.h>
@@ -12,6 +13,9 @@ PYBIND11_MODULE(_C, m) {
   m.def("available_isas", &pyfastnn::engine::available_isas,
         "Names of the instruction sets that this processor can run, slowest first.");
   m.def("active_isa", &pyfastnn::engine::active_isa, "Name of the instruction set in use.");
-  m.def("set_isa", &pyfastnn::engine::set_isa, py::arg("name"), "Use the named instruction set from now on.");
-  m.def("torch_version", [] { return TORCH_VERSION; }, "The torch version this module was compiled against.");
+  m.def("set_isa", &pyfastnn::engine::set_isa, py::arg("name"),
+        "Use the named instruction set from now on.");
+  m.def(
+      "torch_version", [] { return TORCH_VERSION; },
+      "The torch version this module was compiled against.");
 }

@@ -38,7 +38,8 @@ void check_input(const char* op, const at::Tensor& input) {
 }
 
 void check_like_input(const ArgName& arg, const at::Tensor& tensor, const at::Tensor& input) {
-  TORCH_CHECK(tensor.defined(), arg.op, ": expected ", arg, " to be a tensor, got an undefined tensor");
+  TORCH_CHECK(tensor.defined(), arg.op, ": expected ", arg,
+              " to be a tensor, got an undefined tensor");
   TORCH_CHECK(tensor.scalar_type() == input.scalar_type(), arg.op, ": expected ", arg, " of dtype ",
               input.scalar_type(), " like input, got ", tensor.scalar_type());
   TORCH_CHECK(tensor.device() == input.device(), arg.op, ": expected ", arg, " on device ",
@@ -52,19 +53,20 @@ void check_layer(const ArgName& weight_arg, const at::Tensor& weight, const ArgN
                  const c10::SymInt& in_features) {
   check_like_input(weight_arg, weight, input);
   const bool fits = weight.dim() == 2 && weight.sym_size(1) == in_features;
-  TORCH_CHECK(fits, weight_arg.op, ": expected ", weight_arg, " of shape [N, ", in_features, "] to match ",
-              weight_arg.index > 0 ? "the layer before it (input " : "input ", input.sym_sizes(),
-              weight_arg.index > 0 ? ")" : "", ", got ", weight.sym_sizes());
+  TORCH_CHECK(fits, weight_arg.op, ": expected ", weight_arg, " of shape [N, ", in_features,
+              "] to match ", weight_arg.index > 0 ? "the layer before it (input " : "input ",
+              input.sym_sizes(), weight_arg.index > 0 ? ")" : "", ", got ", weight.sym_sizes());
   if (!bias.has_value() || !bias->defined()) return;
   check_like_input(bias_arg, *bias, input);
-  TORCH_CHECK(bias->dim() == 1 && bias->sym_size(0) == weight.sym_size(0), bias_arg.op, ": expected ", bias_arg,
-              " of shape [", weight.sym_size(0), "] to match ", weight_arg, " ", weight.sym_sizes(), ", got ",
-              bias->sym_sizes());
+  TORCH_CHECK(bias->dim() == 1 && bias->sym_size(0) == weight.sym_size(0), bias_arg.op,
+              ": expected ", bias_arg, " of shape [", weight.sym_size(0), "] to match ", weight_arg,
+              " ", weight.sym_sizes(), ", got ", bias->sym_sizes());
 }
 
 void check_layers(const char* op, const at::Tensor& input, at::TensorList weights) {
   check_input(op, input);
-  TORCH_CHECK(!weights.empty(), op, ": expected weights to hold at least one layer, got an empty list");
+  TORCH_CHECK(!weights.empty(), op,
+              ": expected weights to hold at least one layer, got an empty list");
 }
 
 at::Tensor empty_output(const at::Tensor& input, const at::Tensor& weight) {
@@ -122,11 +124,13 @@ void check_linear_relu(const at::Tensor& input, const at::Tensor& weight,
 void check_mlp(const at::Tensor& input, at::TensorList weights, const OptionalTensors& biases) {
   constexpr const char* op = "mlp";
   check_layers(op, input, weights);
-  TORCH_CHECK(biases.size() == weights.size(), op, ": expected biases to hold one entry (a tensor or None) for each of the ",
+  TORCH_CHECK(biases.size() == weights.size(), op,
+              ": expected biases to hold one entry (a tensor or None) for each of the ",
               weights.size(), " weights, got ", biases.size());
   c10::SymInt in_features = input.sym_size(-1);
   for (int64_t l = 0; l < static_cast<int64_t>(weights.size()); ++l) {
-    check_layer({op, "weights", l}, weights[l], {op, "biases", l}, biases.get(l), input, in_features);
+    check_layer({op, "weights", l}, weights[l], {op, "biases", l}, biases.get(l), input,
+                in_features);
     in_features = weights[l].sym_size(0);
   }
 }
@@ -137,10 +141,12 @@ void check_mlp_backward(const at::Tensor& grad_output, const at::Tensor& input,
   constexpr const char* op = "mlp_backward";
   check_layers(op, input, weights);
   const size_t activated = weights.size() - (activate_last ? 0 : 1);
-  TORCH_CHECK(outputs.size() == activated, op, ": expected outputs to hold one tensor for each of the ",
-              activated, " activated layers, got ", outputs.size());
+  TORCH_CHECK(outputs.size() == activated, op,
+              ": expected outputs to hold one tensor for each of the ", activated,
+              " activated layers, got ", outputs.size());
   TORCH_CHECK(needs_grad.size() == 1 + 2 * weights.size(), op,
-              ": expected needs_grad to hold 1 + 2 * ", weights.size(), " entries, got ", needs_grad.size());
+              ": expected needs_grad to hold 1 + 2 * ", weights.size(), " entries, got ",
+              needs_grad.size());
   auto expect_sizes = [&](const ArgName& arg, const at::Tensor& tensor, const at::Tensor& weight) {
     check_like_input(arg, tensor, input);
     auto sizes = input.sym_sizes().vec();
@@ -150,9 +156,11 @@ void check_mlp_backward(const at::Tensor& grad_output, const at::Tensor& input,
   };
   c10::SymInt in_features = input.sym_size(-1);
   for (int64_t l = 0; l < static_cast<int64_t>(weights.size()); ++l) {
-    check_layer({op, "weights", l}, weights[l], {op, "biases", l}, std::nullopt, input, in_features);
+    check_layer({op, "weights", l}, weights[l], {op, "biases", l}, std::nullopt, input,
+                in_features);
     in_features = weights[l].sym_size(0);
-    if (l < static_cast<int64_t>(outputs.size())) expect_sizes({op, "outputs", l}, outputs[l], weights[l]);
+    if (l < static_cast<int64_t>(outputs.size()))
+      expect_sizes({op, "outputs", l}, outputs[l], weights[l]);
   }
   expect_sizes({op, "grad_output", -1}, grad_output, weights.back());
 }
@@ -165,7 +173,8 @@ at::Tensor linear_relu(const at::Tensor& input, const at::Tensor& weight,
   return op.call(input, weight, bias);
 }
 
-at::Tensor mlp(const at::Tensor& input, at::TensorList weights, const OptionalTensors& biases, bool activate_last) {
+at::Tensor mlp(const at::Tensor& input, at::TensorList weights, const OptionalTensors& biases,
+               bool activate_last) {
   static const auto op =
       c10::Dispatcher::singleton().findSchemaOrThrow("pyfastnn::mlp", "").typed<decltype(mlp)>();
   return op.call(input, weights, biases, activate_last);
@@ -190,10 +199,14 @@ std::vector<at::Tensor> mlp_backward(const at::Tensor& grad_output, const at::Te
 
 TORCH_LIBRARY(pyfastnn, m) {
   m.def("linear_relu(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor");
-  m.def("mlp(Tensor input, Tensor[] weights, Tensor?[] biases, bool activate_last=False) -> Tensor");
-  m.def("mlp_forward(Tensor input, Tensor[] weights, Tensor?[] biases, bool activate_last) -> Tensor[]");
   m.def(
-      "mlp_backward(Tensor grad_output, Tensor input, Tensor[] weights, Tensor[] outputs, bool activate_last, "
+      "mlp(Tensor input, Tensor[] weights, Tensor?[] biases, bool activate_last=False) -> Tensor");
+  m.def(
+      "mlp_forward(Tensor input, Tensor[] weights, Tensor?[] biases, bool activate_last) -> "
+      "Tensor[]");
+  m.def(
+      "mlp_backward(Tensor grad_output, Tensor input, Tensor[] weights, Tensor[] outputs, bool "
+      "activate_last, "
       "bool[] needs_grad) -> Tensor[]");
 }
 

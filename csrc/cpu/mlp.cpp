@@ -1,4 +1,5 @@
-// CPU kernels of the operators. Tensors stop here: the engine sees pointers, sizes and leading dimensions.
+// CPU kernels of the operators. Tensors stop here: the engine sees pointers, sizes and leading
+// dimensions.
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
@@ -56,8 +57,9 @@ struct Parameters {
     std::vector<engine::Layer<S>> result;
     for (size_t l = 0; l < weights.size(); ++l) {
       const engine::Matrix<const S> weight = matrix<S>(weights[l]);
-      result.push_back({weight.data, weight.ld, biases[l].defined() ? const_data<S>(biases[l]) : nullptr,
-                        weights[l].size(1), weights[l].size(0), l + 1 < weights.size() || activate_last});
+      result.push_back(
+          {weight.data, weight.ld, biases[l].defined() ? const_data<S>(biases[l]) : nullptr,
+           weights[l].size(1), weights[l].size(0), l + 1 < weights.size() || activate_last});
     }
     return result;
   }
@@ -85,8 +87,8 @@ at::Tensor empty_rows_like(const at::Tensor& input, int64_t features) {
 }
 
 // Outputs of every layer if keep_hidden, else of the last.
-std::vector<at::Tensor> run_forward(const at::Tensor& input, const Parameters& parameters, bool activate_last,
-                                    bool keep_hidden) {
+std::vector<at::Tensor> run_forward(const at::Tensor& input, const Parameters& parameters,
+                                    bool activate_last, bool keep_hidden) {
   const at::Tensor x = with_plain_rows(input);
   std::vector<at::Tensor> outputs;
   dispatch(input.scalar_type(), [&](auto tag) {
@@ -120,7 +122,8 @@ Parameters parameters_of(at::TensorList weights, const OptionalTensors& biases) 
 at::Tensor mlp_cpu(const at::Tensor& input, at::TensorList weights, const OptionalTensors& biases,
                    bool activate_last) {
   check_mlp(input, weights, biases);
-  return run_forward(input, parameters_of(weights, biases), activate_last, /*keep_hidden=*/false)[0];
+  return run_forward(input, parameters_of(weights, biases), activate_last,
+                     /*keep_hidden=*/false)[0];
 }
 
 std::vector<at::Tensor> mlp_forward_cpu(const at::Tensor& input, at::TensorList weights,
@@ -130,8 +133,8 @@ std::vector<at::Tensor> mlp_forward_cpu(const at::Tensor& input, at::TensorList 
 }
 
 std::vector<at::Tensor> mlp_backward_cpu(const at::Tensor& grad_output, const at::Tensor& input,
-                                         at::TensorList weights, at::TensorList outputs, bool activate_last,
-                                         const c10::List<bool>& needs_grad) {
+                                         at::TensorList weights, at::TensorList outputs,
+                                         bool activate_last, const c10::List<bool>& needs_grad) {
   check_mlp_backward(grad_output, input, weights, outputs, activate_last, needs_grad);
   Parameters parameters;
   for (const at::Tensor& weight : weights) parameters.add(weight, std::nullopt);
@@ -155,8 +158,8 @@ std::vector<at::Tensor> mlp_backward_cpu(const at::Tensor& grad_output, const at
     }
     std::vector<engine::Matrix<const S>> output_rows;
     for (const at::Tensor& output : kept) output_rows.push_back(matrix<S>(output));
-    engine::backward<S>(parameters.layers<S>(activate_last), row_count(input), matrix<S>(x), output_rows,
-                        matrix<S>(dy), gradients);
+    engine::backward<S>(parameters.layers<S>(activate_last), row_count(input), matrix<S>(x),
+                        output_rows, matrix<S>(dy), gradients);
   });
   return grads;
 }

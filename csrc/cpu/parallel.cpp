@@ -9,8 +9,8 @@
 namespace pyfastnn::engine {
 namespace {
 
-// OpenMP's threads do not survive fork(): a child that asks for them waits for ever. So a child of a process in which
-// this library has used several threads runs on one.
+// OpenMP's threads do not survive fork(): a child that asks for them waits for ever. So a child of
+// a process in which this library has used several threads runs on one.
 std::atomic<bool> used_threads{false};
 std::atomic<bool> lost_threads{false};
 
@@ -23,9 +23,12 @@ void watch_forks() {
 
 }  // namespace
 
-int max_threads() { return at::in_parallel_region() || lost_threads.load() ? 1 : at::get_num_threads(); }
+int max_threads() {
+  return at::in_parallel_region() || lost_threads.load() ? 1 : at::get_num_threads();
+}
 
-void run_tasks(int64_t count, int threads, void (*body)(void* context, int64_t task), void* context) {
+void run_tasks(int64_t count, int threads, void (*body)(void* context, int64_t task),
+               void* context) {
   watch_forks();
   used_threads.store(true);
   std::atomic<int64_t> next{0};

@@ -1,4 +1,5 @@
-// What is right: the formulas of forward and backward as plain loops in double, and storage types as numbers.
+// What is right: the formulas of forward and backward as plain loops in double, and storage types
+// as numbers.
 #pragma once
 
 #include <cmath>
@@ -72,8 +73,9 @@ inline std::vector<Numbers> forward(const Network& net, int64_t rows, const Numb
   for (size_t l = 0; l < net.shapes.size(); ++l) {
     const auto [in, out, bias, relu] = net.shapes[l];
     const Numbers& w = net.weights[l];
-    h = product(rows, out, in, [&, in = in](int64_t i, int64_t p) { return h[i * in + p]; },
-                [&, in = in](int64_t p, int64_t j) { return w[j * in + p]; });
+    h = product(
+        rows, out, in, [&, in = in](int64_t i, int64_t p) { return h[i * in + p]; },
+        [&, in = in](int64_t p, int64_t j) { return w[j * in + p]; });
     for (int64_t i = 0; i < rows * out; ++i) {
       if (bias) h[i] += net.biases[l][i % out];
       if (relu && h[i] <= 0) h[i] = 0;
@@ -88,8 +90,8 @@ struct Gradients {
   std::vector<Numbers> weights, biases;
 };
 
-inline Gradients backward(const Network& net, int64_t rows, const Numbers& x, const std::vector<Numbers>& outputs,
-                          const Numbers& grad_output) {
+inline Gradients backward(const Network& net, int64_t rows, const Numbers& x,
+                          const std::vector<Numbers>& outputs, const Numbers& grad_output) {
   Gradients g;
   g.weights.resize(net.shapes.size());
   g.biases.resize(net.shapes.size());
@@ -101,11 +103,14 @@ inline Gradients backward(const Network& net, int64_t rows, const Numbers& x, co
       if (relu && outputs[l][i] <= 0) dz[i] = 0;
     }
     const auto dz_at = [&, out = out](int64_t i, int64_t j) { return dz[i * out + j]; };
-    g.weights[l] = product(out, in, rows, [&](int64_t j, int64_t p) { return dz_at(p, j); },
-                           [&, in = in](int64_t p, int64_t q) { return h[p * in + q]; });
-    g.biases[l] = product(out, 1, rows, [&](int64_t j, int64_t p) { return dz_at(p, j); },
-                          [](int64_t, int64_t) { return 1.0; });
-    dz = product(rows, in, out, dz_at, [&, in = in](int64_t p, int64_t q) { return net.weights[l][p * in + q]; });
+    g.weights[l] = product(
+        out, in, rows, [&](int64_t j, int64_t p) { return dz_at(p, j); },
+        [&, in = in](int64_t p, int64_t q) { return h[p * in + q]; });
+    g.biases[l] = product(
+        out, 1, rows, [&](int64_t j, int64_t p) { return dz_at(p, j); },
+        [](int64_t, int64_t) { return 1.0; });
+    dz = product(rows, in, out, dz_at,
+                 [&, in = in](int64_t p, int64_t q) { return net.weights[l][p * in + q]; });
   }
   g.input = dz;
   return g;

@@ -1,7 +1,9 @@
-// The engine alone, without torch: every ISA, every storage type, all edges of tiles, panels and blocks.
+// The engine alone, without torch: every ISA, every storage type, all edges of tiles, panels and
+// blocks.
 //
-// Inputs are small integers, so every result is exact in any order of summation and must equal the reference to the
-// bit. Random inputs are used where the claim is "the same bits", whatever the batch, the tile or the threads.
+// Inputs are small integers, so every result is exact in any order of summation and must equal the
+// reference to the bit. Random inputs are used where the claim is "the same bits", whatever the
+// batch, the tile or the threads.
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -44,12 +46,15 @@ Numbers integers(int64_t count, int limit) {
 template <class S>
 class Guarded {
  public:
-  Guarded(int64_t rows, int64_t columns, int64_t gap) : rows_(rows), columns_(columns), ld_(columns + gap) {
+  Guarded(int64_t rows, int64_t columns, int64_t gap)
+      : rows_(rows), columns_(columns), ld_(columns + gap) {
     storage_.resize(kMargin + rows * ld_ + kMargin);
     for (S& x : storage_) reference::set(x, kSentinel);
   }
-  Guarded(int64_t rows, int64_t columns, int64_t gap, const Numbers& numbers) : Guarded(rows, columns, gap) {
-    for (int64_t i = 0; i < rows * columns; ++i) reference::set(at(i / columns, i % columns), numbers[i]);
+  Guarded(int64_t rows, int64_t columns, int64_t gap, const Numbers& numbers)
+      : Guarded(rows, columns, gap) {
+    for (int64_t i = 0; i < rows * columns; ++i)
+      reference::set(at(i / columns, i % columns), numbers[i]);
   }
   S& at(int64_t i, int64_t j) { return storage_[kMargin + i * ld_ + j]; }
   S* data() { return storage_.data() + kMargin; }
@@ -81,7 +86,9 @@ int limit_for(int64_t terms) {
 }
 template <class S>
 double largest_exact() {
-  return std::is_same_v<S, engine::BFloat16> ? 256 : std::is_same_v<S, engine::Half> ? 2048 : 1 << 20;
+  return std::is_same_v<S, engine::BFloat16> ? 256
+         : std::is_same_v<S, engine::Half>   ? 2048
+                                             : 1 << 20;
 }
 bool all_within(const Numbers& numbers, double limit) {
   for (double x : numbers) {
@@ -91,7 +98,8 @@ bool all_within(const Numbers& numbers, double limit) {
 }
 
 template <class S>
-void check_network(const std::vector<LayerShape>& shapes, int64_t rows, int64_t gap, const std::string& name) {
+void check_network(const std::vector<LayerShape>& shapes, int64_t rows, int64_t gap,
+                   const std::string& name) {
   reference::Network net{shapes, {}, {}};
   for (const LayerShape& shape : shapes) {
     net.weights.push_back(integers(shape.in * shape.out, 1));
@@ -118,8 +126,9 @@ void check_network(const std::vector<LayerShape>& shapes, int64_t rows, int64_t 
   engine::Gradients<S> gradients;
   gradients.input = dx_s.data();
   for (size_t l = 0; l < shapes.size(); ++l) {
-    layers.push_back({weights[l].data(), weights[l].view().ld, shapes[l].bias ? biases[l].data() : nullptr,
-                      shapes[l].in, shapes[l].out, shapes[l].relu});
+    layers.push_back({weights[l].data(), weights[l].view().ld,
+                      shapes[l].bias ? biases[l].data() : nullptr, shapes[l].in, shapes[l].out,
+                      shapes[l].relu});
     output_views.push_back(outputs[l].mutable_view());
     if (shapes[l].relu) activated.push_back(outputs[l].view());
     gradients.weights.push_back(dw[l].data());
@@ -153,8 +162,9 @@ void check_network(const std::vector<LayerShape>& shapes, int64_t rows, int64_t 
 
 template <class S>
 void check_layer(int64_t m, int64_t n, int64_t k, int64_t gap, const std::string& type) {
-  const std::string name = engine::active_isa() + " " + type + " M=" + std::to_string(m) + " N=" + std::to_string(n) +
-                           " K=" + std::to_string(k) + " gap=" + std::to_string(gap);
+  const std::string name = engine::active_isa() + " " + type + " M=" + std::to_string(m) +
+                           " N=" + std::to_string(n) + " K=" + std::to_string(k) +
+                           " gap=" + std::to_string(gap);
   check_network<S>({{k, n, m % 2 == 0, true}}, m, gap, name);
 }
 
@@ -165,18 +175,23 @@ void check_exact(const std::string& type) {
   const int64_t panel = lanes * engine::kPanelVectors;
   // Every row count of the register tile, every column tail, every small k.
   for (int64_t m = 1; m <= 2 * rows + 1; ++m) check_layer<S>(m, panel + 1, 7, 3, type);
-  for (int64_t n = 1; n <= 2 * panel + 1; n += lanes > 4 && n > lanes ? 3 : 1) check_layer<S>(rows + 1, n, 9, 0, type);
+  for (int64_t n = 1; n <= 2 * panel + 1; n += lanes > 4 && n > lanes ? 3 : 1)
+    check_layer<S>(rows + 1, n, 9, 0, type);
   for (int64_t k = 1; k <= 2 * lanes + 1; ++k) check_layer<S>(5, lanes + 1, k, 1, type);
   // Few rows with wide panels and with weights read in place, whole vectors and not.
   for (int64_t m = 1; m <= kernels.max_rows_unpacked + 1; ++m) {
-    for (int64_t n : {lanes, panel, 2 * panel, 3 * lanes, 2 * panel + 1}) check_layer<S>(m, n, 2 * lanes + 3, 0, type);
+    for (int64_t n : {lanes, panel, 2 * panel, 3 * lanes, 2 * panel + 1})
+      check_layer<S>(m, n, 2 * lanes + 3, 0, type);
   }
-  // Blocks of k, in units and in pairs; a leading dimension whose rows share a cache set; nothing to sum.
-  for (int64_t k : {0, 255, 256, 257, 300, 511, 512, 513, 1024}) check_layer<S>(4, panel + lanes, k, 0, type);
+  // Blocks of k, in units and in pairs; a leading dimension whose rows share a cache set; nothing
+  // to sum.
+  for (int64_t k : {0, 255, 256, 257, 300, 511, 512, 513, 1024})
+    check_layer<S>(4, panel + lanes, k, 0, type);
   check_layer<S>(rows, panel, 512, 0, type);
   check_layer<S>(3, 0, 5, 0, type);
   check_layer<S>(0, 5, 3, 0, type);
-  // More rows than a tile, so that weights are packed for all; and a sum over them in several blocks.
+  // More rows than a tile, so that weights are packed for all; and a sum over them in several
+  // blocks.
   check_layer<S>(700, panel + 3, 5, 2, type);
   check_layer<S>(530, 3, panel + 1, 0, type);
 }
@@ -185,8 +200,10 @@ template <class S>
 void check_networks(const std::string& type) {
   for (int64_t rows : {1, 5, 64, 600}) {
     for (bool activate_last : {false, true}) {
-      const std::string name = engine::active_isa() + " " + type + " network, rows=" + std::to_string(rows);
-      check_network<S>({{7, 33, true, true}, {33, 16, false, true}, {16, 3, true, activate_last}}, rows, 2, name);
+      const std::string name =
+          engine::active_isa() + " " + type + " network, rows=" + std::to_string(rows);
+      check_network<S>({{7, 33, true, true}, {33, 16, false, true}, {16, 3, true, activate_last}},
+                       rows, 2, name);
     }
   }
 }
@@ -204,7 +221,8 @@ bool same_bits(const std::vector<S>& a, const std::vector<S>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(S)) == 0;
 }
 
-// One row alone gives the bits it gives in any batch; gradients have the same bits with 1, 2 and 3 threads.
+// One row alone gives the bits it gives in any batch; gradients have the same bits with 1, 2 and 3
+// threads.
 template <class S>
 void check_same_bits(int64_t n, int64_t k, const std::string& type) {
   constexpr int64_t kRows = 613;
@@ -216,12 +234,14 @@ void check_same_bits(int64_t n, int64_t k, const std::string& type) {
     engine::forward<S>(layers, rows, {x.data() + first * k, k}, {{y.data(), n}});
     return y;
   };
-  const std::string name = engine::active_isa() + " " + type + " " + std::to_string(k) + "-" + std::to_string(n);
+  const std::string name =
+      engine::active_isa() + " " + type + " " + std::to_string(k) + "-" + std::to_string(n);
   const std::vector<S> whole = run(0, kRows);
   for (int64_t rows : {1, 2, 3, 7, 8, 9, 13, 48, 49, 200, 500}) {
     for (int64_t first : {int64_t{0}, kRows - rows}) {
       const auto part = run(first, rows);
-      expect(same_bits(part, std::vector<S>(whole.begin() + first * n, whole.begin() + (first + rows) * n)),
+      expect(same_bits(part, std::vector<S>(whole.begin() + first * n,
+                                            whole.begin() + (first + rows) * n)),
              name + ": batch of " + std::to_string(rows) + " differs");
     }
   }
@@ -238,8 +258,8 @@ void check_same_bits(int64_t n, int64_t k, const std::string& type) {
   }
   engine::test_threads = 1;
   for (const Result& r : results) {
-    expect(same_bits(r.y, results[0].y) && same_bits(r.dx, results[0].dx) && same_bits(r.dw, results[0].dw) &&
-               same_bits(r.db, results[0].db),
+    expect(same_bits(r.y, results[0].y) && same_bits(r.dx, results[0].dx) &&
+               same_bits(r.dw, results[0].dw) && same_bits(r.db, results[0].db),
            name + ": bits depend on the number of threads");
   }
 }

@@ -11,7 +11,8 @@ std::atomic<int> test_threads{1};
 
 int max_threads() { return test_threads.load(); }
 
-void run_tasks(int64_t count, int threads, void (*body)(void* context, int64_t task), void* context) {
+void run_tasks(int64_t count, int threads, void (*body)(void* context, int64_t task),
+               void* context) {
   std::atomic<int64_t> next{0};
   auto work = [&] {
     for (int64_t task = next++; task < count; task = next++) body(context, task);

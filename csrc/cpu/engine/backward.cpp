@@ -17,8 +17,9 @@ struct Backward {
   const Gradients<S>& gradients;
   Scratch& scratch;
   const int64_t top = static_cast<int64_t>(layers.size()) - 1;
-  int64_t low = 0;                 // the lowest layer whose dZ is needed
-  std::vector<Matrix<S>> dz = {};  // dZ_l [rows, out_l] for low <= l <= top; kept for the weight gradients
+  int64_t low = 0;  // the lowest layer whose dZ is needed
+  std::vector<Matrix<S>> dz =
+      {};  // dZ_l [rows, out_l] for low <= l <= top; kept for the weight gradients
 
   void run() {
     while (low <= top && !wants_layer(low)) ++low;
@@ -50,8 +51,9 @@ struct Backward {
 
   void mask_top(Range range) {
     const Matrix<const S>& y = outputs[top];
-    kernels.mask_rows(grad_output.data + range.begin * grad_output.ld, grad_output.ld, y.data + range.begin * y.ld,
-                      y.ld, range.size(), layers[top].out, dz[top].data + range.begin * dz[top].ld, dz[top].ld);
+    kernels.mask_rows(grad_output.data + range.begin * grad_output.ld, grad_output.ld,
+                      y.data + range.begin * y.ld, y.ld, range.size(), layers[top].out,
+                      dz[top].data + range.begin * dz[top].ld, dz[top].ld);
   }
 
   // dX = dZ W, and for a hidden layer the mask of the layer below: dZ_{l-1} = dX * (not h_l <= 0).
@@ -77,7 +79,8 @@ struct Backward {
   void data_gradients_by_layers() {
     if (top_is_masked()) {
       const int threads = threads_for(rows * layers[top].out * 8);
-      parallel_tasks(threads, threads, [&](int64_t task) { mask_top(part(rows, 1, threads, task)); });
+      parallel_tasks(threads, threads,
+                     [&](int64_t task) { mask_top(part(rows, 1, threads, task)); });
     }
     for (int64_t l = top; l >= 0 && needs_dgrad(l); --l) gemm_by_columns(kernels, dgrad(l));
   }
@@ -105,9 +108,11 @@ struct Backward {
     });
   }
 
-  // ---- sums over the rows: each thread owns a part of dW, so no sum depends on the number of threads ----------------
+  // ---- sums over the rows: each thread owns a part of dW, so no sum depends on the number of
+  // threads ----------------
 
-  // A part of dW_l: rows of out, columns of in. The part that has column 0 makes that part of db_l too.
+  // A part of dW_l: rows of out, columns of in. The part that has column 0 makes that part of db_l
+  // too.
   struct WgradTask {
     int64_t layer;
     Range out, in;
@@ -121,7 +126,8 @@ struct Backward {
     for (int64_t l = low; l <= top; ++l) {
       if (layer_work(l) > 0 || wants_layer(l)) add_tasks(l, work, threads, tasks);
     }
-    parallel_tasks(static_cast<int64_t>(tasks.size()), threads, [&](int64_t task) { run_task(tasks[task]); });
+    parallel_tasks(static_cast<int64_t>(tasks.size()), threads,
+                   [&](int64_t task) { run_task(tasks[task]); });
   }
 
   int64_t layer_work(int64_t l) const {
@@ -129,14 +135,16 @@ struct Backward {
     return gradients.biases[l] != nullptr ? rows * layers[l].out : 0;
   }
 
-  // About four tasks a thread in all, so that threads finish together. Few panels: rows of dW are divided as well.
+  // About four tasks a thread in all, so that threads finish together. Few panels: rows of dW are
+  // divided as well.
   void add_tasks(int64_t l, int64_t work, int threads, std::vector<WgradTask>& tasks) const {
     const Layer<S>& layer = layers[l];
-    const int64_t wanted = threads == 1 ? 1 : divide_up(4 * threads * layer_work(l), std::max<int64_t>(1, work));
+    const int64_t wanted =
+        threads == 1 ? 1 : divide_up(4 * threads * layer_work(l), std::max<int64_t>(1, work));
     const int64_t panels = std::max<int64_t>(1, panel_count(kernels, layer.in));
     const int64_t column_parts = std::clamp<int64_t>(wanted, 1, panels);
-    const int64_t row_parts =
-        std::clamp<int64_t>(divide_up(wanted, column_parts), 1, std::max<int64_t>(1, divide_up(layer.out, 24)));
+    const int64_t row_parts = std::clamp<int64_t>(divide_up(wanted, column_parts), 1,
+                                                  std::max<int64_t>(1, divide_up(layer.out, 24)));
     for (int64_t i = 0; i < row_parts; ++i) {
       for (int64_t j = 0; j < column_parts; ++j) {
         tasks.push_back({l, part(layer.out, 1, row_parts, i),
@@ -180,8 +188,8 @@ struct Backward {
     const KBlocks blocks(rows, kernels.k_per_unit);
     for (int64_t p = 0; p < blocks.count; ++p) {
       const Range block = blocks.block(p);
-      kernels.column_sums(dz[l].data + block.begin * dz[l].ld + out.begin, dz[l].ld, block.size(), out.size(), sums,
-                          p == 0);
+      kernels.column_sums(dz[l].data + block.begin * dz[l].ld + out.begin, dz[l].ld, block.size(),
+                          out.size(), sums, p == 0);
     }
     if constexpr (!std::is_same_v<S, Sum>) kernels.round(sums, out.size(), db);
   }
@@ -195,12 +203,14 @@ void backward(const std::vector<Layer<S>>& layers, int64_t rows, Matrix<const S>
               const Gradients<S>& gradients) {
   Scratch& scratch = Scratch::of_this_thread();
   Scratch::Frame frame(scratch);
-  Backward<S>{active_kernels<S>(), layers, rows, input, outputs, grad_output, gradients, scratch}.run();
+  Backward<S>{active_kernels<S>(), layers, rows, input, outputs, grad_output, gradients, scratch}
+      .run();
 }
 
-#define PYFASTNN_INSTANTIATE(S)                                                                               \
-  template void backward(const std::vector<Layer<S>>&, int64_t, Matrix<const S>,                              \
-                         const std::vector<Matrix<const S>>&, Matrix<const S>, const Gradients<S>&);
+#define PYFASTNN_INSTANTIATE(S)                                                  \
+  template void backward(const std::vector<Layer<S>>&, int64_t, Matrix<const S>, \
+                         const std::vector<Matrix<const S>>&, Matrix<const S>,   \
+                         const Gradients<S>&);
 PYFASTNN_INSTANTIATE(float)
 PYFASTNN_INSTANTIATE(double)
 PYFASTNN_INSTANTIATE(BFloat16)

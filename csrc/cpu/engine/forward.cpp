@@ -27,7 +27,8 @@ Matrix<S> rows_from(Matrix<S> matrix, int64_t row) {
 
 // Where layer l writes `rows` rows from `row` on: the caller's tensor, or scratch.
 template <class S>
-Matrix<S> output_rows(const Layer<S>& layer, Matrix<S> wanted, int64_t row, int64_t rows, Scratch& scratch) {
+Matrix<S> output_rows(const Layer<S>& layer, Matrix<S> wanted, int64_t row, int64_t rows,
+                      Scratch& scratch) {
   if (wanted.data != nullptr || rows * layer.out == 0) return rows_from(wanted, row);
   const int64_t ld = scratch_ld<S>(layer.out);
   return {scratch.take_array<S>(rows * ld), ld};
@@ -35,7 +36,8 @@ Matrix<S> output_rows(const Layer<S>& layer, Matrix<S> wanted, int64_t row, int6
 
 template <class S>
 void forward_by_layers(const Kernels<S>& kernels, const std::vector<Layer<S>>& layers, int64_t rows,
-                       Matrix<const S> input, const std::vector<Matrix<S>>& outputs, Scratch& scratch) {
+                       Matrix<const S> input, const std::vector<Matrix<S>>& outputs,
+                       Scratch& scratch) {
   Matrix<const S> h = input;
   for (size_t l = 0; l < layers.size(); ++l) {
     const Matrix<S> output = output_rows(layers[l], outputs[l], 0, rows, scratch);
@@ -46,7 +48,8 @@ void forward_by_layers(const Kernels<S>& kernels, const std::vector<Layer<S>>& l
 
 template <class S>
 void forward_by_tiles(const Kernels<S>& kernels, const std::vector<Layer<S>>& layers, int64_t rows,
-                      Matrix<const S> input, const std::vector<Matrix<S>>& outputs, int64_t tile, Scratch& scratch) {
+                      Matrix<const S> input, const std::vector<Matrix<S>>& outputs, int64_t tile,
+                      Scratch& scratch) {
   std::vector<PackJob<S>> jobs;
   int64_t work = 0;
   for (const Layer<S>& layer : layers) {
@@ -95,6 +98,7 @@ template void forward(const std::vector<Layer<double>>&, int64_t, Matrix<const d
                       const std::vector<Matrix<double>>&);
 template void forward(const std::vector<Layer<BFloat16>>&, int64_t, Matrix<const BFloat16>,
                       const std::vector<Matrix<BFloat16>>&);
-template void forward(const std::vector<Layer<Half>>&, int64_t, Matrix<const Half>, const std::vector<Matrix<Half>>&);
+template void forward(const std::vector<Layer<Half>>&, int64_t, Matrix<const Half>,
+                      const std::vector<Matrix<Half>>&);
 
 }  // namespace pyfastnn::engine

@@ -9,16 +9,17 @@ namespace {
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
 
-// A block of A, [rows, one block of k], stays in this much of the L2 cache, and a block of packed B in that much.
+// A block of A, [rows, one block of k], stays in this much of the L2 cache, and a block of packed B
+// in that much.
 constexpr int64_t kABlockBytes = 128 * 1024;
 constexpr int64_t kBBlockBytes = 512 * 1024;
 
-// Panels of B that serve more rows than this are copied first: the copy costs 2 of (rows) vector operations, and a
-// panel in one piece avoids cache-set conflicts and TLB misses.
+// Panels of B that serve more rows than this are copied first: the copy costs 2 of (rows) vector
+// operations, and a panel in one piece avoids cache-set conflicts and TLB misses.
 constexpr int64_t kRowsWorthPacking = 48;
 
-// Rows at a multiple of 2 KB from each other fall into so few sets of the L1 cache (64 sets of 64 bytes) that a tile
-// of more rows than a set has ways evicts itself.
+// Rows at a multiple of 2 KB from each other fall into so few sets of the L1 cache (64 sets of 64
+// bytes) that a tile of more rows than a set has ways evicts itself.
 constexpr int64_t kCacheWays = 8;
 
 template <class S>
@@ -40,11 +41,14 @@ class BlockLoops {
     rows_per_block_ = divide_up(rows.size(), blocks);
   }
 
-  // jc loop: columns whose part of B, one block of k deep, stays in the cache while all rows pass by.
+  // jc loop: columns whose part of B, one block of k deep, stays in the cache while all rows pass
+  // by.
   void run(Range columns) {
-    const int64_t panel_bytes = std::max<int64_t>(1, units_of(k_blocks_.size)) * width_ * kernels_.unit_bytes;
+    const int64_t panel_bytes =
+        std::max<int64_t>(1, units_of(k_blocks_.size)) * width_ * kernels_.unit_bytes;
     const int64_t nc = std::max<int64_t>(1, kBBlockBytes / panel_bytes);
-    // Weights that are transposed on the way are read once: whole rows in one go suit the hardware's prefetching.
+    // Weights that are transposed on the way are read once: whole rows in one go suit the
+    // hardware's prefetching.
     const int64_t step = panel_vectors() == 1 ? width_ : nc * width_;
     for (int64_t j = columns.begin; j < columns.end; j += step) {
       run_columns({j, std::min(j + step, columns.end)});
@@ -52,18 +56,20 @@ class BlockLoops {
   }
 
  private:
-  // Vectors of B in a panel. Few rows would leave most of the register tile empty: where B can be read in place they
-  // take wider panels, or, if it has to be transposed on the way, one vector at a time.
+  // Vectors of B in a panel. Few rows would leave most of the register tile empty: where B can be
+  // read in place they take wider panels, or, if it has to be transposed on the way, one vector at
+  // a time.
   int panel_vectors() const {
     if (args_.b_packed != nullptr || !kernels_.in_place) return kPanelVectors;
-    if (args_.b.layout == Layout::kColumns) return rows_.size() <= kernels_.max_rows_unpacked ? 1 : kPanelVectors;
+    if (args_.b.layout == Layout::kColumns)
+      return rows_.size() <= kernels_.max_rows_unpacked ? 1 : kPanelVectors;
     return rows_.size() <= kernels_.max_rows[kMaxPanelVectors] ? kMaxPanelVectors : kPanelVectors;
   }
 
   int64_t units_of(int64_t k) const { return divide_up(k, kernels_.k_per_unit); }
 
-  // pc loop: blocks of k, with the sums of 16-bit types kept aside in float until the last one. ic loop: rows that
-  // share a block of A.
+  // pc loop: blocks of k, with the sums of 16-bit types kept aside in float until the last one. ic
+  // loop: rows that share a block of A.
   void run_columns(Range columns) {
     Scratch::Frame frame(scratch_);
     set_partial(columns);
@@ -88,7 +94,8 @@ class BlockLoops {
     if constexpr (std::is_same_v<S, Accumulator<S>>) {
       partial_ = {args_.c + rows_.begin * args_.ldc + columns.begin, args_.ldc};
     } else if (k_blocks_.count > 1) {
-      partial_ = {scratch_.take_array<Accumulator<S>>(rows_.size() * columns.size()), columns.size()};
+      partial_ = {scratch_.take_array<Accumulator<S>>(rows_.size() * columns.size()),
+                  columns.size()};
     }
   }
 
@@ -99,9 +106,11 @@ class BlockLoops {
     set_a(rows);
     for (int64_t j = columns.begin; j < columns.end; j += width_) {
       panel_.n = std::min(width_, columns.end - j);
-      set_b(j, static_cast<char*>(b_buffer_) + (j - columns.begin) / width_ * b_slot_bytes_, first_rows);
+      set_b(j, static_cast<char*>(b_buffer_) + (j - columns.begin) / width_ * b_slot_bytes_,
+            first_rows);
       if (partial_.data != nullptr) {
-        panel_.partial = partial_.data + (rows.begin - rows_.begin) * partial_.ld + (j - columns.begin);
+        panel_.partial =
+            partial_.data + (rows.begin - rows_.begin) * partial_.ld + (j - columns.begin);
         panel_.ld_partial = partial_.ld;
       }
       panel_.c = args_.c + rows.begin * args_.ldc + j;
@@ -118,14 +127,16 @@ class BlockLoops {
     const Operand<S>& a = args_.a;
     panel_.a_layout = a.layout;
     const bool by_rows = a.layout == Layout::kRows;
-    const S* corner = a.data + (by_rows ? rows.begin * a.ld + k_range_.begin : k_range_.begin * a.ld + rows.begin);
+    const S* corner = a.data + (by_rows ? rows.begin * a.ld + k_range_.begin
+                                        : k_range_.begin * a.ld + rows.begin);
     if (kernels_.in_place && !(rows_conflict(a) && rows.size() > kCacheWays)) {
       panel_.a = corner;
       panel_.lda = a.ld;
       return;
     }
     // 16 units beyond a power of two, so that the packed rows do not conflict themselves.
-    const int64_t ld = by_rows ? round_up(panel_.k, 16) + 16 : round_up(rows.size(), kernels_.lanes);
+    const int64_t ld =
+        by_rows ? round_up(panel_.k, 16) + 16 : round_up(rows.size(), kernels_.lanes);
     void* packed = scratch_.take(ld * (by_rows ? rows.size() : panel_.k) * kernels_.unit_bytes);
     if (by_rows) {
       kernels_.pack_rows(corner, a.ld, rows.size(), k_range_.size(), packed, ld);
@@ -139,14 +150,17 @@ class BlockLoops {
   // Where a panel of `n` columns may be read as it lies.
   bool b_in_place(int64_t n) const {
     if (!kernels_.in_place || n % kernels_.lanes != 0) return false;
-    return args_.b.layout == Layout::kRows ? rows_.size() <= kRowsWorthPacking : panel_vectors() == 1;
+    return args_.b.layout == Layout::kRows ? rows_.size() <= kRowsWorthPacking
+                                           : panel_vectors() == 1;
   }
 
-  // Room for the panels that have to be packed: one if each is used up at once, all if more rows follow.
+  // Room for the panels that have to be packed: one if each is used up at once, all if more rows
+  // follow.
   void reserve_b(Range columns) {
     const int64_t last = columns.size() % width_;
     b_buffer_ = nullptr;
-    if (args_.b_packed != nullptr || (b_in_place(width_) && (last == 0 || b_in_place(last)))) return;
+    if (args_.b_packed != nullptr || (b_in_place(width_) && (last == 0 || b_in_place(last))))
+      return;
     const int64_t slots = b_slot_bytes_ == 0 ? 1 : divide_up(columns.size(), width_);
     b_buffer_ = scratch_.take(slots * width_ * panel_.k * kernels_.unit_bytes);
   }
@@ -155,7 +169,8 @@ class BlockLoops {
     const Operand<S>& b = args_.b;
     panel_.b_layout = Layout::kRows;
     if (args_.b_packed != nullptr) {
-      panel_.b = static_cast<const char*>(args_.b_packed->data) + j / width_ * args_.b_packed->panel_bytes +
+      panel_.b = static_cast<const char*>(args_.b_packed->data) +
+                 j / width_ * args_.b_packed->panel_bytes +
                  units_of(k_range_.begin) * width_ * kernels_.unit_bytes;
       panel_.ldb = width_;
       return;
@@ -171,8 +186,8 @@ class BlockLoops {
     panel_.b = slot;
     panel_.ldb = round_up(panel_.n, kernels_.lanes);
     if (!pack) return;
-    (plain ? kernels_.pack_plain : kernels_.pack_transposed)(corner, b.ld, k_range_.size(), panel_.n, slot,
-                                                             panel_.ldb);
+    (plain ? kernels_.pack_plain : kernels_.pack_transposed)(corner, b.ld, k_range_.size(),
+                                                             panel_.n, slot, panel_.ldb);
   }
 
   struct Partial {
@@ -199,19 +214,24 @@ class BlockLoops {
 KBlocks::KBlocks(int64_t k_, int64_t k_per_unit) : k(k_) {
   const int64_t units = divide_up(k, k_per_unit);
   count = std::max<int64_t>(1, divide_up(units, kMax));
-  size = round_up(divide_up(units, count), 16) * k_per_unit;  // even blocks: 784 = 3 x 208 + 160, not 3 x 256 + 16
+  size = round_up(divide_up(units, count), 16) *
+         k_per_unit;  // even blocks: 784 = 3 x 208 + 160, not 3 x 256 + 16
   count = std::max<int64_t>(1, divide_up(k, std::max<int64_t>(1, size)));
 }
 
-Range KBlocks::block(int64_t index) const { return {index * size, std::min(k, (index + 1) * size)}; }
-
-template <class S>
-int64_t packed_bytes(const Kernels<S>& kernels, int64_t k, int64_t n) {
-  return panel_count(kernels, n) * divide_up(k, kernels.k_per_unit) * panel_width(kernels) * kernels.unit_bytes;
+Range KBlocks::block(int64_t index) const {
+  return {index * size, std::min(k, (index + 1) * size)};
 }
 
 template <class S>
-void pack_panel(const Kernels<S>& kernels, const Operand<S>& b, int64_t k, int64_t n, int64_t panel, void* data) {
+int64_t packed_bytes(const Kernels<S>& kernels, int64_t k, int64_t n) {
+  return panel_count(kernels, n) * divide_up(k, kernels.k_per_unit) * panel_width(kernels) *
+         kernels.unit_bytes;
+}
+
+template <class S>
+void pack_panel(const Kernels<S>& kernels, const Operand<S>& b, int64_t k, int64_t n, int64_t panel,
+                void* data) {
   const int64_t width = panel_width(kernels);
   const int64_t panel_bytes = divide_up(k, kernels.k_per_unit) * width * kernels.unit_bytes;
   const int64_t j = panel * width;
@@ -239,10 +259,11 @@ void gemm(const Kernels<S>& kernels, const Gemm<S>& args, Range rows, Range colu
   BlockLoops<S>(kernels, args, rows, scratch).run(columns);
 }
 
-#define PYFASTNN_INSTANTIATE(S)                                                                             \
-  template int64_t packed_bytes(const Kernels<S>&, int64_t, int64_t);                                       \
-  template void pack_panel(const Kernels<S>&, const Operand<S>&, int64_t, int64_t, int64_t, void*);         \
-  template int64_t rows_in_cache(const Kernels<S>&, int64_t);                                               \
+#define PYFASTNN_INSTANTIATE(S)                                                             \
+  template int64_t packed_bytes(const Kernels<S>&, int64_t, int64_t);                       \
+  template void pack_panel(const Kernels<S>&, const Operand<S>&, int64_t, int64_t, int64_t, \
+                           void*);                                                          \
+  template int64_t rows_in_cache(const Kernels<S>&, int64_t);                               \
   template void gemm(const Kernels<S>&, const Gemm<S>&, Range, Range);
 PYFASTNN_INSTANTIATE(float)
 PYFASTNN_INSTANTIATE(double)

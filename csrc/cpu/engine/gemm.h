@@ -1,7 +1,9 @@
-// C = A B for one thread, any layout and size: blocking, packing, and the call of the ISA's matrix kernel.
+// C = A B for one thread, any layout and size: blocking, packing, and the call of the ISA's matrix
+// kernel.
 //
-// The order of every sum is a function of k alone: ascending inside a block, each block summed from zero and then
-// added. Tiles, row and column ranges, packed or not, threads: none of them changes a bit of the result.
+// The order of every sum is a function of k alone: ascending inside a block, each block summed from
+// zero and then added. Tiles, row and column ranges, packed or not, threads: none of them changes a
+// bit of the result.
 #pragma once
 
 #include "kernels.h"
@@ -21,7 +23,8 @@ struct Range {
   int64_t size() const { return end - begin; }
 };
 
-// Block of the k loop. One unbroken float32 sum has 1.8 times torch's error for K > 300; blocks of 256 have 1.1.
+// Block of the k loop. One unbroken float32 sum has 1.8 times torch's error for K > 300; blocks of
+// 256 have 1.1.
 struct KBlocks {
   static constexpr int64_t kMax = 256;  // units
   int64_t k, size, count;               // elements, elements in all blocks but the last, blocks
@@ -29,7 +32,8 @@ struct KBlocks {
   Range block(int64_t index) const;
 };
 
-// All of B in panels of kPanelVectors vectors; made once and shared by all threads that multiply with it.
+// All of B in panels of kPanelVectors vectors; made once and shared by all threads that multiply
+// with it.
 template <class S>
 struct PackedOperand {
   const void* data;
@@ -41,7 +45,8 @@ template <class S>
 struct Gemm {
   int64_t m, n, k;
   Operand<S> a, b;
-  const PackedOperand<S>* b_packed = nullptr;  // of b, or null: panels are packed on the way where that pays
+  const PackedOperand<S>* b_packed =
+      nullptr;  // of b, or null: panels are packed on the way where that pays
   S* c;
   int64_t ldc;
   const S* bias = nullptr;
@@ -66,7 +71,8 @@ int64_t packed_bytes(const Kernels<S>& kernels, int64_t k, int64_t n);
 
 // Packs one panel into `data` (packed_bytes long for the whole).
 template <class S>
-void pack_panel(const Kernels<S>& kernels, const Operand<S>& b, int64_t k, int64_t n, int64_t panel, void* data);
+void pack_panel(const Kernels<S>& kernels, const Operand<S>& b, int64_t k, int64_t n, int64_t panel,
+                void* data);
 
 // Rows of A that one block of k keeps in the L2 cache.
 template <class S>

@@ -27,8 +27,8 @@ const Isa& find(const std::string& name) {
     if (name == isa->name) return *isa;
     available += (available.empty() ? "" : ", ") + std::string(isa->name);
   }
-  throw std::invalid_argument("expected an instruction set that this processor can run (" + available +
-                              "), got '" + name + "'");
+  throw std::invalid_argument("expected an instruction set that this processor can run (" +
+                              available + "), got '" + name + "'");
 }
 
 const Isa& initial() {
@@ -46,7 +46,8 @@ const Isa& initial() {
   return *best;
 }
 
-// Set when first asked for; the Python module asks on import, so that a wrong PYFASTNN_ISA is reported there.
+// Set when first asked for; the Python module asks on import, so that a wrong PYFASTNN_ISA is
+// reported there.
 std::atomic<const Isa*>& active() {
   static std::atomic<const Isa*> isa{&initial()};
   return isa;

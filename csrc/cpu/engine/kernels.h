@@ -1,8 +1,10 @@
-// The contract between the engine and one instruction set: a table of functions for each storage type.
+// The contract between the engine and one instruction set: a table of functions for each storage
+// type.
 //
-// Everything above this line is plain C++; everything below is compiled once for each ISA (isa/*.cpp). A table holds
-// packing, one matrix kernel and two element-wise helpers. The matrix kernel fixes the order of every sum, so that
-// results do not depend on batch size, tile, or threads: ascending k inside a block, each block summed from zero.
+// Everything above this line is plain C++; everything below is compiled once for each ISA
+// (isa/*.cpp). A table holds packing, one matrix kernel and two element-wise helpers. The matrix
+// kernel fixes the order of every sum, so that results do not depend on batch size, tile, or
+// threads: ascending k inside a block, each block summed from zero.
 #pragma once
 
 #include <cstdint>
@@ -28,43 +30,50 @@ struct AccumulatorOf<double> {
 template <class S>
 using Accumulator = typename AccumulatorOf<S>::type;
 
-// How a matrix lies in memory. kRows: element (i, j) at data[i * ld + j]; kColumns: at data[j * ld + i].
+// How a matrix lies in memory. kRows: element (i, j) at data[i * ld + j]; kColumns: at data[j * ld
+// + i].
 enum class Layout { kRows, kColumns };
 
-// One step of the k loop consumes one *unit*: an element of the type sums are kept in, or, where the ISA multiplies
-// pairs of bfloat16, two neighbouring elements along k in 32 bits. Packed operands consist of units.
+// One step of the k loop consumes one *unit*: an element of the type sums are kept in, or, where
+// the ISA multiplies pairs of bfloat16, two neighbouring elements along k in 32 bits. Packed
+// operands consist of units.
 //
-// C[0:m, 0:n] (+)= A[0:m, 0:k] B[0:k, 0:n] for one panel of B (n <= panel width) and one block of k.
+// C[0:m, 0:n] (+)= A[0:m, 0:k] B[0:k, 0:n] for one panel of B (n <= panel width) and one block of
+// k.
 template <class S>
 struct PanelArgs {
   int64_t m, n, k;  // k counts units
   const void* a;    // units; A(i, p) at a[i * lda + p] (kRows) or a[p * lda + i] (kColumns)
   int64_t lda;
   Layout a_layout;
-  const void* b;  // units; B(p, j) at b[p * ldb + j] (kRows): columns up to the next multiple of `lanes` are readable
-  int64_t ldb;    // or at b[j * ldb + p] (kColumns): only for m <= max_rows_unpacked, n = `lanes`, in_place
+  const void* b;  // units; B(p, j) at b[p * ldb + j] (kRows): columns up to the next multiple of
+                  // `lanes` are readable
+  int64_t ldb;    // or at b[j * ldb + p] (kColumns): only for m <= max_rows_unpacked, n = `lanes`,
+                  // in_place
   Layout b_layout;
-  bool first, last;          // block of k: the first stores, later ones add, the last runs the epilogue
-  Accumulator<S>* partial;   // [m, n] sums between blocks; not touched if first and last
+  bool first, last;  // block of k: the first stores, later ones add, the last runs the epilogue
+  Accumulator<S>* partial;  // [m, n] sums between blocks; not touched if first and last
   int64_t ld_partial;
   S* c;  // [m, n] results; c may be `partial` itself
   int64_t ldc;
   const S* bias;  // [n] or null: added after the sum
   bool relu;      // c = z <= 0 ? 0 : z, so NaN stays
-  const S* mask;  // [m, n] or null: c = 0 where mask <= 0 (the ReLU output of the layer below), so NaN passes
+  const S* mask;  // [m, n] or null: c = 0 where mask <= 0 (the ReLU output of the layer below), so
+                  // NaN passes
   int64_t ld_mask;
 };
 
-// A matrix kernel holds at most this many vectors of B in registers; wider panels serve very small m.
+// A matrix kernel holds at most this many vectors of B in registers; wider panels serve very small
+// m.
 inline constexpr int kMaxPanelVectors = 4;
 inline constexpr int kPanelVectors = 2;
 
 template <class S>
 struct Kernels {
-  int lanes;                            // accumulators in one vector
-  int max_rows[kMaxPanelVectors + 1];   // rows of the register tile for 1..4 vectors of B
-  int max_rows_unpacked;                // rows of A for which B^T may be read as it lies
-  int k_per_unit;                       // elements of k in a unit: 1 or 2
+  int lanes;                           // accumulators in one vector
+  int max_rows[kMaxPanelVectors + 1];  // rows of the register tile for 1..4 vectors of B
+  int max_rows_unpacked;               // rows of A for which B^T may be read as it lies
+  int k_per_unit;                      // elements of k in a unit: 1 or 2
   int unit_bytes;
   bool in_place;  // units are elements of S: operands may be read where they lie, without packing
 
@@ -78,10 +87,12 @@ struct Kernels {
   void (*pack_rows)(const S* src, int64_t ld, int64_t m, int64_t k, void* dst, int64_t ld_dst);
 
   // dst = y <= 0 ? 0 : src, element-wise on [m, n].
-  void (*mask_rows)(const S* src, int64_t ld_src, const S* y, int64_t ld_y, int64_t m, int64_t n, S* dst,
-                    int64_t ld_dst);
-  // sums[j] (+)= sum over rows of src[i * ld + j]: rows ascending from zero, then added unless `first`.
-  void (*column_sums)(const S* src, int64_t ld, int64_t m, int64_t n, Accumulator<S>* sums, bool first);
+  void (*mask_rows)(const S* src, int64_t ld_src, const S* y, int64_t ld_y, int64_t m, int64_t n,
+                    S* dst, int64_t ld_dst);
+  // sums[j] (+)= sum over rows of src[i * ld + j]: rows ascending from zero, then added unless
+  // `first`.
+  void (*column_sums)(const S* src, int64_t ld, int64_t m, int64_t n, Accumulator<S>* sums,
+                      bool first);
   // dst[j] = src[j], rounded once.
   void (*round)(const Accumulator<S>* src, int64_t n, S* dst);
 };

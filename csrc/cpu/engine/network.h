@@ -1,8 +1,10 @@
-// Forward and backward of a chain of layers h_l = relu(h_{l-1} W_l^T + b_l). A single layer is a chain of depth one.
+// Forward and backward of a chain of layers h_l = relu(h_{l-1} W_l^T + b_l). A single layer is a
+// chain of depth one.
 //
-// Many rows go tile by tile through all layers, so that what one layer writes is still in the cache when the next
-// reads it; the packed weights are shared. Few rows go layer by layer, the columns split between threads, and weights
-// are packed panel by panel on the way. Both ways give the same bits (gemm.h).
+// Many rows go tile by tile through all layers, so that what one layer writes is still in the cache
+// when the next reads it; the packed weights are shared. Few rows go layer by layer, the columns
+// split between threads, and weights are packed panel by panel on the way. Both ways give the same
+// bits (gemm.h).
 #pragma once
 
 #include <cstdint>
@@ -28,7 +30,8 @@ struct Matrix {
   int64_t ld = 0;
 };
 
-// outputs[l] [rows, out_l] receives h_{l+1}; data may be null for layers whose output nobody wants, except the last.
+// outputs[l] [rows, out_l] receives h_{l+1}; data may be null for layers whose output nobody wants,
+// except the last.
 template <class S>
 void forward(const std::vector<Layer<S>>& layers, int64_t rows, Matrix<const S> input,
              const std::vector<Matrix<S>>& outputs);
@@ -36,9 +39,9 @@ void forward(const std::vector<Layer<S>>& layers, int64_t rows, Matrix<const S> 
 // Where the gradients go; null where they are not wanted. All contiguous.
 template <class S>
 struct Gradients {
-  S* input = nullptr;        // [rows, in_0]
-  std::vector<S*> weights;   // [out_l, in_l]
-  std::vector<S*> biases;    // [out_l]
+  S* input = nullptr;       // [rows, in_0]
+  std::vector<S*> weights;  // [out_l, in_l]
+  std::vector<S*> biases;   // [out_l]
 };
 
 // outputs[l] [rows, out_l]: what forward gave for the layers that have a ReLU.

@@ -1,5 +1,5 @@
-// The threads the engine runs on. Inside the extension they are ATen's (parallel.cpp one folder up), so that
-// torch.set_num_threads holds; the engine's own tests bring std::thread.
+// The threads the engine runs on. Inside the extension they are ATen's (parallel.cpp one folder
+// up), so that torch.set_num_threads holds; the engine's own tests bring std::thread.
 #pragma once
 
 #include <algorithm>
@@ -10,9 +10,11 @@ namespace pyfastnn::engine {
 // Threads that may be used now: 1 inside another parallel region.
 int max_threads();
 
-// Runs body(context, 0) ... body(context, count - 1), each once, on at most `threads` threads, and waits for all.
-// Threads take the next task when they are free, so which thread runs a task is not fixed: results must not depend on it.
-void run_tasks(int64_t count, int threads, void (*body)(void* context, int64_t task), void* context);
+// Runs body(context, 0) ... body(context, count - 1), each once, on at most `threads` threads, and
+// waits for all. Threads take the next task when they are free, so which thread runs a task is not
+// fixed: results must not depend on it.
+void run_tasks(int64_t count, int threads, void (*body)(void* context, int64_t task),
+               void* context);
 
 template <class Body>
 void parallel_tasks(int64_t count, int threads, const Body& body) {
@@ -21,12 +23,13 @@ void parallel_tasks(int64_t count, int threads, const Body& body) {
     return;
   }
   run_tasks(
-      count, threads, [](void* context, int64_t task) { (*static_cast<const Body*>(context))(task); },
+      count, threads,
+      [](void* context, int64_t task) { (*static_cast<const Body*>(context))(task); },
       const_cast<void*>(static_cast<const void*>(&body)));
 }
 
-// A second thread costs about 4 us to wake and to wait for. It pays from about this many floating-point operations a
-// thread on (13 us on one Zen 4 core).
+// A second thread costs about 4 us to wake and to wait for. It pays from about this many
+// floating-point operations a thread on (13 us on one Zen 4 core).
 inline constexpr int64_t kWorkPerThread = 1'500'000;
 
 inline int threads_for(int64_t work) {

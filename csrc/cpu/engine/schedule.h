@@ -1,4 +1,5 @@
-// Pieces that forward and backward share: how rows and columns are divided, and weights packed for all threads.
+// Pieces that forward and backward share: how rows and columns are divided, and weights packed for
+// all threads.
 #pragma once
 
 #include <algorithm>
@@ -11,17 +12,19 @@ namespace pyfastnn::engine {
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Work of one product in floating-point operations. Reading and packing a weight costs about as much as 32 of them:
-// it decides for batches of a few rows.
+// Work of one product in floating-point operations. Reading and packing a weight costs about as
+// much as 32 of them: it decides for batches of a few rows.
 inline int64_t gemm_work(int64_t m, int64_t n, int64_t k) { return n * k * (2 * m + 32); }
 
 // Part `index` of `count` nearly equal parts of [0, total), each but the last a multiple of `unit`.
 inline Range part(int64_t total, int64_t unit, int64_t count, int64_t index) {
   const int64_t units = divide_up(total, unit);
-  return {std::min(total, units * index / count * unit), std::min(total, units * (index + 1) / count * unit)};
+  return {std::min(total, units * index / count * unit),
+          std::min(total, units * (index + 1) / count * unit)};
 }
 
-// A leading dimension for n columns of scratch: whole cache lines, and no multiple of 2 KB (see gemm.cpp).
+// A leading dimension for n columns of scratch: whole cache lines, and no multiple of 2 KB (see
+// gemm.cpp).
 template <class S>
 int64_t scratch_ld(int64_t n) {
   constexpr int64_t line = 64 / sizeof(S);
@@ -29,11 +32,13 @@ int64_t scratch_ld(int64_t n) {
   return ld * static_cast<int64_t>(sizeof(S)) % 2048 == 0 ? ld + line : ld;
 }
 
-// Rows that go through all layers together, for a network whose layers have these numbers of inputs.
+// Rows that go through all layers together, for a network whose layers have these numbers of
+// inputs.
 template <class S, class Layers>
 int64_t tile_rows(const Kernels<S>& kernels, const Layers& layers) {
   int64_t rows = 480;
-  for (const auto& layer : layers) rows = std::min(rows, rows_in_cache(kernels, std::max(layer.in, layer.out)));
+  for (const auto& layer : layers)
+    rows = std::min(rows, rows_in_cache(kernels, std::max(layer.in, layer.out)));
   return rows;
 }
 
@@ -52,10 +57,11 @@ struct PackJob {
   int64_t k, n;
 };
 
-// Packs whole operands; the panels of all of them are one list of tasks. Memory comes from `scratch`.
+// Packs whole operands; the panels of all of them are one list of tasks. Memory comes from
+// `scratch`.
 template <class S>
-std::vector<PackedOperand<S>> pack_operands(const Kernels<S>& kernels, const std::vector<PackJob<S>>& jobs,
-                                            Scratch& scratch) {
+std::vector<PackedOperand<S>> pack_operands(const Kernels<S>& kernels,
+                                            const std::vector<PackJob<S>>& jobs, Scratch& scratch) {
   std::vector<PackedOperand<S>> packed;
   std::vector<int64_t> first_panel{0};
   int64_t elements = 0;
@@ -69,7 +75,8 @@ std::vector<PackedOperand<S>> pack_operands(const Kernels<S>& kernels, const std
   parallel_tasks(first_panel.back(), threads_for(32 * elements), [&](int64_t task) {
     size_t j = 0;
     while (task >= first_panel[j + 1]) ++j;
-    pack_panel(kernels, jobs[j].b, jobs[j].k, jobs[j].n, task - first_panel[j], const_cast<void*>(packed[j].data));
+    pack_panel(kernels, jobs[j].b, jobs[j].k, jobs[j].n, task - first_panel[j],
+               const_cast<void*>(packed[j].data));
   });
   return packed;
 }

@@ -1,4 +1,5 @@
-// Temporary memory of one thread. It is kept between calls: a fresh mapping would cost a page fault for every 4 KB.
+// Temporary memory of one thread. It is kept between calls: a fresh mapping would cost a page fault
+// for every 4 KB.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +21,8 @@ class Scratch {
   // Gives back, when it ends, what was taken since it began.
   class Frame {
    public:
-    explicit Frame(Scratch& scratch) : scratch_(scratch), block_(scratch.block_), used_(scratch.used_) {}
+    explicit Frame(Scratch& scratch)
+        : scratch_(scratch), block_(scratch.block_), used_(scratch.used_) {}
     ~Frame() { scratch_.rewind(block_, used_); }
     Frame(const Frame&) = delete;
     Frame& operator=(const Frame&) = delete;
@@ -54,7 +56,8 @@ class Scratch {
  private:
   static constexpr size_t kAlignment = 64;
   static constexpr size_t kFirstBlock = size_t{1} << 20;
-  static constexpr size_t kKeep = size_t{64} << 20;  // more than this is given back when the outermost frame ends
+  static constexpr size_t kKeep =
+      size_t{64} << 20;  // more than this is given back when the outermost frame ends
 
   struct Block {
     void* data;

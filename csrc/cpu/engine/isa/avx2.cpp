@@ -12,40 +12,57 @@ namespace pyfastnn::engine {
 namespace {
 
 constexpr int kVectorBytes = 32;
-constexpr int kMaxRows[] = {0, 12, 6, 4, 3};  // 12 sums, up to 2 vectors of B and a broadcast in 16 registers
+constexpr int kMaxRows[] = {0, 12, 6, 4,
+                            3};  // 12 sums, up to 2 vectors of B and a broadcast in 16 registers
 constexpr int kMaxTileVectors = 12;
 constexpr int kMaxRowsUnpacked = 4;
 
 PYFASTNN_INLINE __m256 fma(__m256 sum, __m256 a, __m256 b) { return _mm256_fmadd_ps(a, b, sum); }
-PYFASTNN_INLINE __m256d fma(__m256d sum, __m256d a, __m256d b) { return _mm256_fmadd_pd(a, b, sum); }
+PYFASTNN_INLINE __m256d fma(__m256d sum, __m256d a, __m256d b) {
+  return _mm256_fmadd_pd(a, b, sum);
+}
 
 // 16 bytes from each of lane[i] + offset.
-PYFASTNN_INLINE __m128 load_lane(const char* p) { return _mm_loadu_ps(reinterpret_cast<const float*>(p)); }
+PYFASTNN_INLINE __m128 load_lane(const char* p) {
+  return _mm_loadu_ps(reinterpret_cast<const float*>(p));
+}
 template <class V>
 PYFASTNN_INLINE V load_lanes(const char* const (&lane)[2], int64_t offset) {
-  return reinterpret_cast<V>(_mm256_insertf128_ps(_mm256_castps128_ps256(load_lane(lane[0] + offset)),
-                                                  load_lane(lane[1] + offset), 1));
+  return reinterpret_cast<V>(_mm256_insertf128_ps(
+      _mm256_castps128_ps256(load_lane(lane[0] + offset)), load_lane(lane[1] + offset), 1));
 }
 
 PYFASTNN_INLINE __m256i first_lanes_32(int64_t n) {
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 PYFASTNN_INLINE __m256i first_lanes_64(int64_t n) {
   return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
 }
-PYFASTNN_INLINE __m256 load_tail(const float* p, int64_t n) { return _mm256_maskload_ps(p, first_lanes_32(n)); }
-PYFASTNN_INLINE __m256d load_tail(const double* p, int64_t n) { return _mm256_maskload_pd(p, first_lanes_64(n)); }
-PYFASTNN_INLINE void store_tail(float* p, __m256 v, int64_t n) { _mm256_maskstore_ps(p, first_lanes_32(n), v); }
-PYFASTNN_INLINE void store_tail(double* p, __m256d v, int64_t n) { _mm256_maskstore_pd(p, first_lanes_64(n), v); }
+PYFASTNN_INLINE __m256 load_tail(const float* p, int64_t n) {
+  return _mm256_maskload_ps(p, first_lanes_32(n));
+}
+PYFASTNN_INLINE __m256d load_tail(const double* p, int64_t n) {
+  return _mm256_maskload_pd(p, first_lanes_64(n));
+}
+PYFASTNN_INLINE void store_tail(float* p, __m256 v, int64_t n) {
+  _mm256_maskstore_ps(p, first_lanes_32(n), v);
+}
+PYFASTNN_INLINE void store_tail(double* p, __m256d v, int64_t n) {
+  _mm256_maskstore_pd(p, first_lanes_64(n), v);
+}
 
 typedef uint16_t HalfBits __attribute__((vector_size(16)));
-PYFASTNN_INLINE __m256 half_to_float(HalfBits bits) { return _mm256_cvtph_ps(reinterpret_cast<__m128i>(bits)); }
+PYFASTNN_INLINE __m256 half_to_float(HalfBits bits) {
+  return _mm256_cvtph_ps(reinterpret_cast<__m128i>(bits));
+}
 PYFASTNN_INLINE HalfBits float_to_half(__m256 v) {
   return reinterpret_cast<HalfBits>(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
 #include "vector-inl.h"
 #include "micro_kernel-inl.h"
+#include "panel-inl.h"
 #include "pack-inl.h"
 
 constexpr Kernels<float> kFloat = make_kernels<float>();
@@ -59,14 +76,11 @@ constexpr Kernels<Half> kHalf = make_kernels<Half>();
 namespace {
 bool is_supported() {
   return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
-             __builtin_cpu_supports("f16c") != 0;
+         __builtin_cpu_supports("f16c") != 0;
 }
 }  // namespace
 
-const Isa kAvx2 = {
-    "avx2",
-    is_supported,
-    &kFloat, &kDouble, &kBFloat16, &kHalf};
+const Isa kAvx2 = {"avx2", is_supported, &kFloat, &kDouble, &kBFloat16, &kHalf};
 
 }  // namespace pyfastnn::engine
 #endif

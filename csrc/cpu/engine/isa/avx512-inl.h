@@ -1,15 +1,22 @@
-// What both AVX-512 files share: vectors of 64 bytes, tails by mask. See vector-inl.h for the rules.
+// What both AVX-512 files share: vectors of 64 bytes, tails by mask. See vector-inl.h for the
+// rules.
 
 constexpr int kVectorBytes = 64;
-constexpr int kMaxRows[] = {0, 14, 12, 8, 6};  // 24 sums hide the latency of two FMA a cycle (4 x 2) three times over
+constexpr int kMaxRows[] = {
+    0, 14, 12, 8, 6};  // 24 sums hide the latency of two FMA a cycle (4 x 2) three times over
 constexpr int kMaxTileVectors = 24;
 constexpr int kMaxRowsUnpacked = 8;
 
 PYFASTNN_INLINE __m512 fma(__m512 sum, __m512 a, __m512 b) { return _mm512_fmadd_ps(a, b, sum); }
-PYFASTNN_INLINE __m512d fma(__m512d sum, __m512d a, __m512d b) { return _mm512_fmadd_pd(a, b, sum); }
+PYFASTNN_INLINE __m512d fma(__m512d sum, __m512d a, __m512d b) {
+  return _mm512_fmadd_pd(a, b, sum);
+}
 
-// 16 bytes from each of lane[i] + offset. By halves: Zen 4 loads 64 bytes a cycle, whatever part of them is wanted.
-PYFASTNN_INLINE __m128 load_lane(const char* p) { return _mm_loadu_ps(reinterpret_cast<const float*>(p)); }
+// 16 bytes from each of lane[i] + offset. By halves: Zen 4 loads 64 bytes a cycle, whatever part of
+// them is wanted.
+PYFASTNN_INLINE __m128 load_lane(const char* p) {
+  return _mm_loadu_ps(reinterpret_cast<const float*>(p));
+}
 template <class V>
 PYFASTNN_INLINE V load_lanes(const char* const (&lane)[4], int64_t offset) {
   const __m256 low = _mm256_insertf128_ps(_mm256_castps128_ps256(load_lane(lane[0] + offset)),
@@ -19,15 +26,27 @@ PYFASTNN_INLINE V load_lanes(const char* const (&lane)[4], int64_t offset) {
   return reinterpret_cast<V>(_mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1));
 }
 
-PYFASTNN_INLINE __mmask16 first_lanes_32(int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
+PYFASTNN_INLINE __mmask16 first_lanes_32(int64_t n) {
+  return static_cast<__mmask16>((1u << n) - 1u);
+}
 PYFASTNN_INLINE __mmask8 first_lanes_64(int64_t n) { return static_cast<__mmask8>((1u << n) - 1u); }
-PYFASTNN_INLINE __m512 load_tail(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first_lanes_32(n), p); }
-PYFASTNN_INLINE __m512d load_tail(const double* p, int64_t n) { return _mm512_maskz_loadu_pd(first_lanes_64(n), p); }
-PYFASTNN_INLINE void store_tail(float* p, __m512 v, int64_t n) { _mm512_mask_storeu_ps(p, first_lanes_32(n), v); }
-PYFASTNN_INLINE void store_tail(double* p, __m512d v, int64_t n) { _mm512_mask_storeu_pd(p, first_lanes_64(n), v); }
+PYFASTNN_INLINE __m512 load_tail(const float* p, int64_t n) {
+  return _mm512_maskz_loadu_ps(first_lanes_32(n), p);
+}
+PYFASTNN_INLINE __m512d load_tail(const double* p, int64_t n) {
+  return _mm512_maskz_loadu_pd(first_lanes_64(n), p);
+}
+PYFASTNN_INLINE void store_tail(float* p, __m512 v, int64_t n) {
+  _mm512_mask_storeu_ps(p, first_lanes_32(n), v);
+}
+PYFASTNN_INLINE void store_tail(double* p, __m512d v, int64_t n) {
+  _mm512_mask_storeu_pd(p, first_lanes_64(n), v);
+}
 
 typedef uint16_t HalfBits __attribute__((vector_size(32)));
-PYFASTNN_INLINE __m512 half_to_float(HalfBits bits) { return _mm512_cvtph_ps(reinterpret_cast<__m256i>(bits)); }
+PYFASTNN_INLINE __m512 half_to_float(HalfBits bits) {
+  return _mm512_cvtph_ps(reinterpret_cast<__m256i>(bits));
+}
 PYFASTNN_INLINE HalfBits float_to_half(__m512 v) {
   return reinterpret_cast<HalfBits>(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }

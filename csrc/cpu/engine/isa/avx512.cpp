@@ -1,6 +1,7 @@
 // AVX-512 (F, BW, DQ, VL): every processor since Skylake-SP and Zen 4.
 #if defined(__x86_64__)
-// GCC 12 takes the deliberately undefined operands inside its own AVX-512 headers for mistakes (GCC bug 105593).
+// GCC 12 takes the deliberately undefined operands inside its own AVX-512 headers for mistakes (GCC
+// bug 105593).
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
@@ -17,6 +18,7 @@ namespace {
 #include "avx512-inl.h"
 #include "vector-inl.h"
 #include "micro_kernel-inl.h"
+#include "panel-inl.h"
 #include "pack-inl.h"
 
 constexpr Kernels<float> kFloat = make_kernels<float>();
@@ -30,15 +32,12 @@ constexpr Kernels<Half> kHalf = make_kernels<Half>();
 namespace {
 bool is_supported() {
   return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
-             __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
-             __builtin_cpu_supports("f16c") != 0;
+         __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
+         __builtin_cpu_supports("f16c") != 0;
 }
 }  // namespace
 
-const Isa kAvx512 = {
-    "avx512",
-    is_supported,
-    &kFloat, &kDouble, &kBFloat16, &kHalf};
+const Isa kAvx512 = {"avx512", is_supported, &kFloat, &kDouble, &kBFloat16, &kHalf};
 
 }  // namespace pyfastnn::engine
 #endif

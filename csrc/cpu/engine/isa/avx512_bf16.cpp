@@ -1,7 +1,8 @@
-// AVX-512 with BF16: vdpbf16ps multiplies pairs of bfloat16 at twice the rate of float. All other types are those of
-// avx512. The instruction treats subnormal bfloat16 numbers as zero.
+// AVX-512 with BF16: vdpbf16ps multiplies pairs of bfloat16 at twice the rate of float. All other
+// types are those of avx512. The instruction treats subnormal bfloat16 numbers as zero.
 #if defined(__x86_64__)
-// GCC 12 takes the deliberately undefined operands inside its own AVX-512 headers for mistakes (GCC bug 105593).
+// GCC 12 takes the deliberately undefined operands inside its own AVX-512 headers for mistakes (GCC
+// bug 105593).
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
@@ -13,7 +14,8 @@
 
 namespace pyfastnn::engine {
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,prefer-vector-width=512")
+#pragma GCC target( \
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,prefer-vector-width=512")
 namespace {
 
 #include "avx512-inl.h"
@@ -29,6 +31,7 @@ PYFASTNN_INLINE HalfBits load_u16_up_to(const void* p, int64_t n) {
 
 #include "vector-inl.h"
 #include "micro_kernel-inl.h"
+#include "panel-inl.h"
 #include "pack-inl.h"
 
 constexpr Kernels<BFloat16> kBFloat16 = make_kernels<BFloat16>();
@@ -37,15 +40,11 @@ constexpr Kernels<BFloat16> kBFloat16 = make_kernels<BFloat16>();
 #pragma GCC pop_options
 
 namespace {
-bool is_supported() {
-  return kAvx512.is_supported() && __builtin_cpu_supports("avx512bf16") != 0;
-}
+bool is_supported() { return kAvx512.is_supported() && __builtin_cpu_supports("avx512bf16") != 0; }
 }  // namespace
 
-const Isa kAvx512Bf16 = {
-    "avx512_bf16",
-    is_supported,
-    kAvx512.f32, kAvx512.f64, &kBFloat16, kAvx512.f16};
+const Isa kAvx512Bf16 = {"avx512_bf16", is_supported, kAvx512.f32,
+                         kAvx512.f64,   &kBFloat16,   kAvx512.f16};
 
 }  // namespace pyfastnn::engine
 #endif

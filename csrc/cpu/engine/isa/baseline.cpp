@@ -38,10 +38,12 @@ PYFASTNN_INLINE void store_tail(T* p, V v, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = v[i];
 }
 
-// _Float16 converts exactly to float and rounds to nearest even on the way back, in hardware or in software.
+// _Float16 converts exactly to float and rounds to nearest even on the way back, in hardware or in
+// software.
 PYFASTNN_INLINE F32 half_to_float(HalfBits bits) {
   F32 v;
-  for (int i = 0; i < 4; ++i) v[i] = static_cast<float>(__builtin_bit_cast(_Float16, static_cast<uint16_t>(bits[i])));
+  for (int i = 0; i < 4; ++i)
+    v[i] = static_cast<float>(__builtin_bit_cast(_Float16, static_cast<uint16_t>(bits[i])));
   return v;
 }
 PYFASTNN_INLINE HalfBits float_to_half(F32 v) {
@@ -52,6 +54,7 @@ PYFASTNN_INLINE HalfBits float_to_half(F32 v) {
 
 #include "vector-inl.h"
 #include "micro_kernel-inl.h"
+#include "panel-inl.h"
 #include "pack-inl.h"
 
 constexpr Kernels<float> kFloat = make_kernels<float>();
@@ -62,9 +65,7 @@ constexpr Kernels<Half> kHalf = make_kernels<Half>();
 }  // namespace
 
 namespace {
-bool is_supported() {
-  return true;
-}
+bool is_supported() { return true; }
 }  // namespace
 
 const Isa kBaseline = {"baseline", is_supported, &kFloat, &kDouble, &kBFloat16, &kHalf};

@@ -1,10 +1,11 @@
-// The micro-kernel and the panel loop around it. Included by each isa/*.cpp (see vector-inl.h for the rules).
-// From outside it needs kMaxRows[NV]: rows of the register tile for NV vectors of B, so that MR * NV accumulators, NV
-// vectors of B and one broadcast fit the register file.
+// The micro-kernels and the choice among them. Included by each isa/*.cpp (see vector-inl.h for
+// the rules). From outside it needs kMaxRows[NV]: rows of the register tile for NV vectors of B, so
+// that MR * NV accumulators, NV vectors of B and one broadcast fit the register file.
 
 // How operands of storage type S are multiplied: in units of this type.
 template <class S>
-struct Format {  // 16-bit types without an instruction of their own: converted to float while packing
+struct Format {  // 16-bit types without an instruction of their own: converted to float while
+                 // packing
   using Unit = float;
   static constexpr int kPerUnit = 1;
   static constexpr bool kInPlace = false;
@@ -42,7 +43,8 @@ struct SumOf<uint32_t> {
 };
 
 // tile[m][n] = sum over p ascending of A(m, p) B(p, n), from zero. tile: [MR][NV * lanes], aligned.
-// The unroll pragmas keep `sums` in registers: without them the array lives in memory (100 instead of 237 GFLOP/s).
+// The unroll pragmas keep `sums` in registers: without them the array lives in memory (100 instead
+// of 237 GFLOP/s).
 template <class Unit, int NV, int MR, Layout kLayout>
 void micro_kernel(int64_t k, const Unit* a, int64_t lda, const Unit* b, int64_t ldb,
                   typename SumOf<Unit>::type* tile) {
@@ -53,10 +55,12 @@ void micro_kernel(int64_t k, const Unit* a, int64_t lda, const Unit* b, int64_t 
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) sums[m][v] = Vec<Sum>{};
   }
-  // Rows of A in groups of four: x86 addresses base + {0, 1, 2} * lda directly and 3 * lda through one more register.
+  // Rows of A in groups of four: x86 addresses base + {0, 1, 2} * lda directly and 3 * lda through
+  // one more register.
   const Unit* group[(MR + 3) / 4];
 #pragma GCC unroll 4
-  for (int g = 0; g < (MR + 3) / 4; ++g) group[g] = a + (kLayout == Layout::kRows ? 4 * g * lda : 4 * g);
+  for (int g = 0; g < (MR + 3) / 4; ++g)
+    group[g] = a + (kLayout == Layout::kRows ? 4 * g * lda : 4 * g);
   for (int64_t p = 0; p < k; ++p) {
     Vec<Unit> row[NV];
 #pragma GCC unroll 4
@@ -86,17 +90,20 @@ template <class Unit>
 inline constexpr int kGroup = 16 / static_cast<int>(sizeof(Unit));
 inline constexpr int kGroups = kVectorBytes / 16;
 
-// Reads B from the transposed matrix bt, whose rows lie row_bytes apart: x[g][q][j] = B(g * kGroup + q, j) = bt[j][...].
-// Lane i of what is loaded holds row i * kGroup + q, so that a transposition inside lanes is enough: half the shuffles
-// of a full one. A whole vector of every row is read at once, since rows 4 KB apart share a cache set and a line would
-// be gone before its next quarter is wanted.
+// Reads B from the transposed matrix bt, whose rows lie row_bytes apart: x[g][q][j] = B(g * kGroup
+// + q, j) = bt[j][...]. Lane i of what is loaded holds row i * kGroup + q, so that a transposition
+// inside lanes is enough: half the shuffles of a full one. A whole vector of every row is read at
+// once, since rows 4 KB apart share a cache set and a line would be gone before its next quarter is
+// wanted.
 template <class Unit>
 class TransposingReader {
  public:
   TransposingReader(const void* bt, int64_t row_bytes)
       : row_bytes_(row_bytes), three_rows_(3 * row_bytes) {
-    for (int i = 0; i < kGroups; ++i) lane_[i] = static_cast<const char*>(bt) + i * kGroup<Unit> * row_bytes;
-    // Hides how the pointers hang together. GCC would keep one for every row instead, and spill most of them.
+    for (int i = 0; i < kGroups; ++i)
+      lane_[i] = static_cast<const char*>(bt) + i * kGroup<Unit> * row_bytes;
+    // Hides how the pointers hang together. GCC would keep one for every row instead, and spill
+    // most of them.
     asm("" : "+r"(row_bytes_), "+r"(three_rows_));
     for (int i = 0; i < kGroups; ++i) asm("" : "+r"(lane_[i]));
   }
@@ -120,8 +127,8 @@ class TransposingReader {
   const char* lane_[kGroups];
 };
 
-// One vector of columns for few rows of A, where packing B would cost more than the product: B^T (rows ldb apart) is
-// transposed in registers on the way. Same order of sums, so the same bits.
+// One vector of columns for few rows of A, where packing B would cost more than the product: B^T
+// (rows ldb apart) is transposed in registers on the way. Same order of sums, so the same bits.
 template <class Unit, int MR>
 void micro_kernel_unpacked(int64_t k, const Unit* a, int64_t lda, const Unit* bt, int64_t ldb,
                            typename SumOf<Unit>::type* tile) {
@@ -138,7 +145,8 @@ void micro_kernel_unpacked(int64_t k, const Unit* a, int64_t lda, const Unit* bt
     for (int q = 0; q < kLanes<Unit>; ++q) {
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m) {
-        sums[m] = fma(sums[m], broadcast<Unit>(a[m * lda + p + q]), x[q / kGroup<Unit>][q % kGroup<Unit>]);
+        sums[m] = fma(sums[m], broadcast<Unit>(a[m * lda + p + q]),
+                      x[q / kGroup<Unit>][q % kGroup<Unit>]);
       }
     }
   }
@@ -153,7 +161,8 @@ void micro_kernel_unpacked(int64_t k, const Unit* a, int64_t lda, const Unit* bt
 }
 
 template <class Unit>
-using MicroKernel = void (*)(int64_t, const Unit*, int64_t, const Unit*, int64_t, typename SumOf<Unit>::type*);
+using MicroKernel = void (*)(int64_t, const Unit*, int64_t, const Unit*, int64_t,
+                             typename SumOf<Unit>::type*);
 
 template <class Unit, int NV, int MR = kMaxRows[NV]>
 MicroKernel<Unit> select_rows(int rows, Layout a_layout) {
@@ -186,69 +195,5 @@ MicroKernel<Unit> select_micro_kernel(int rows, int vectors, Layout a_layout, La
       return select_rows<Unit, 3>(rows, a_layout);
     default:
       return select_rows<Unit, 4>(rows, a_layout);
-  }
-}
-
-// Sums of earlier blocks are added, then bias, ReLU and mask, and the result is rounded once. kWhole: n fills all
-// vectors, so no access needs a mask.
-template <class S, bool kWhole>
-PYFASTNN_INLINE void finish_vector(const PanelArgs<S>& args, Vec<Accumulator<S>> z, int64_t i, int64_t j) {
-  using Sum = Accumulator<S>;
-  const int64_t left = kWhole ? kLanes<Sum> : args.n - j;
-  if (!args.first) z = load_up_to(args.partial + i * args.ld_partial + j, left) + z;
-  if (!args.last) {
-    store_up_to(args.partial + i * args.ld_partial + j, z, left);
-    return;
-  }
-  if (args.bias != nullptr) z = z + load_up_to(args.bias + j, left);
-  if (args.relu) z = z <= 0 ? Vec<Sum>{} : z;
-  if (args.mask != nullptr) z = load_up_to(args.mask + i * args.ld_mask + j, left) <= 0 ? Vec<Sum>{} : z;
-  store_up_to(args.c + i * args.ldc + j, z, left);
-}
-
-template <class S, bool kWhole>
-void finish_tile(const PanelArgs<S>& args, const Accumulator<S>* tile, int64_t first_row, int rows, int vectors) {
-  using Sum = Accumulator<S>;
-  if (kWhole && args.first && args.last && args.bias == nullptr && !args.relu && args.mask == nullptr) {
-    for (int m = 0; m < rows; ++m) {
-      for (int v = 0; v < vectors; ++v) {
-        store(args.c + (first_row + m) * args.ldc + v * kLanes<Sum>,
-              *reinterpret_cast<const Vec<Sum>*>(tile + (m * vectors + v) * kLanes<Sum>));
-      }
-    }
-    return;
-  }
-  for (int m = 0; m < rows; ++m) {
-    for (int v = 0; v < vectors; ++v) {
-      finish_vector<S, kWhole>(args, *reinterpret_cast<const Vec<Sum>*>(tile + (m * vectors + v) * kLanes<Sum>),
-                               first_row + m, v * kLanes<Sum>);
-    }
-  }
-}
-
-// ir loop: one panel of B times all rows of A. Rows are split evenly (64 = 4 x 11 + 2 x 10, not 5 x 12 + 4), because
-// a tile of few rows waits for the latency of its few sums.
-template <class S>
-void gemm_panel(const PanelArgs<S>& args) {
-  using Unit = UnitOf<S>;
-  using Sum = Accumulator<S>;
-  const int vectors = static_cast<int>((args.n + kLanes<Sum> - 1) / kLanes<Sum>);
-  const bool whole = args.n % kLanes<Sum> == 0;
-  const int max_rows = args.b_layout == Layout::kRows ? kMaxRows[vectors] : kMaxRowsUnpacked;
-  const int64_t tiles = (args.m + max_rows - 1) / max_rows;
-  const int small = static_cast<int>(args.m / tiles);
-  const int64_t larger = args.m % tiles;  // tiles with one row more
-  const MicroKernel<Unit> kernels[2] = {
-      select_micro_kernel<Unit>(small, vectors, args.a_layout, args.b_layout),
-      select_micro_kernel<Unit>(larger > 0 ? small + 1 : small, vectors, args.a_layout, args.b_layout)};
-  const int64_t row_step = args.a_layout == Layout::kRows ? args.lda : 1;
-  alignas(kVectorBytes) Sum tile[kMaxTileVectors * kLanes<Sum>];
-  int64_t row = 0;
-  for (int64_t t = 0; t < tiles; ++t) {
-    const int rows = small + (t < larger ? 1 : 0);
-    kernels[t < larger ? 1 : 0](args.k, static_cast<const Unit*>(args.a) + row * row_step, args.lda,
-                                static_cast<const Unit*>(args.b), args.ldb, tile);
-    (whole ? finish_tile<S, true> : finish_tile<S, false>)(args, tile, row, rows, vectors);
-    row += rows;
   }
 }

@@ -1,5 +1,5 @@
-// Packing of operands into units, element-wise helpers, and the table of one storage type. Included by each
-// isa/*.cpp last (see vector-inl.h for the rules).
+// Packing of operands into units, element-wise helpers, and the table of one storage type. Included
+// by each isa/*.cpp last (see vector-inl.h for the rules).
 
 // Up to `lanes` units from `elements` neighbouring elements; what is missing reads as zero.
 template <class S>
@@ -22,19 +22,22 @@ int64_t units(int64_t k) {
 
 // `lanes` rows of src, row_bytes apart, `steps` units each -> dst[steps][width].
 template <class Unit>
-PYFASTNN_INLINE void transpose_rows(const void* src, int64_t row_bytes, int64_t steps, Unit* dst, int64_t width) {
+PYFASTNN_INLINE void transpose_rows(const void* src, int64_t row_bytes, int64_t steps, Unit* dst,
+                                    int64_t width) {
   TransposingReader<Unit> reader(src, row_bytes);
   for (int64_t p = 0; p < steps; p += kLanes<Unit>) {
     Vec<Unit> x[kGroups][kGroup<Unit>];
     reader.next(x);
 #pragma GCC unroll 16
     for (int q = 0; q < kLanes<Unit>; ++q) {
-      if (p + q < steps) store_vector<Unit>(dst + (p + q) * width, x[q / kGroup<Unit>][q % kGroup<Unit>]);
+      if (p + q < steps)
+        store_vector<Unit>(dst + (p + q) * width, x[q / kGroup<Unit>][q % kGroup<Unit>]);
     }
   }
 }
 
-// Whole tiles of units are read where they lie; edges, and types that are converted, go through a small buffer.
+// Whole tiles of units are read where they lie; edges, and types that are converted, go through a
+// small buffer.
 template <class S>
 void pack_transposed(const S* src, int64_t ld, int64_t k, int64_t n, void* dst, int64_t width) {
   using Unit = UnitOf<S>;
@@ -67,7 +70,8 @@ void pack_transposed(const S* src, int64_t ld, int64_t k, int64_t n, void* dst, 
   }
 }
 
-// Row p of the packed form: one row of src, or two rows interleaved where a unit holds two elements of k.
+// Row p of the packed form: one row of src, or two rows interleaved where a unit holds two elements
+// of k.
 template <class S>
 void pack_plain(const S* src, int64_t ld, int64_t k, int64_t n, void* dst, int64_t width) {
   using Unit = UnitOf<S>;
@@ -111,7 +115,8 @@ void pack_rows(const S* src, int64_t ld, int64_t m, int64_t k, void* dst, int64_
 }
 
 template <class S>
-void mask_rows(const S* src, int64_t ld_src, const S* y, int64_t ld_y, int64_t m, int64_t n, S* dst, int64_t ld_dst) {
+void mask_rows(const S* src, int64_t ld_src, const S* y, int64_t ld_y, int64_t m, int64_t n, S* dst,
+               int64_t ld_dst) {
   using Sum = Accumulator<S>;
   for (int64_t i = 0; i < m; ++i) {
     for (int64_t j = 0; j < n; j += kLanes<Sum>) {

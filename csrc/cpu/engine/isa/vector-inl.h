@@ -1,12 +1,13 @@
-// Vectors of the storage types: load, store, convert, interleave. Included by each isa/*.cpp inside its target region
-// and its anonymous namespace, after it has defined kVectorBytes, fma(), load_lanes(), load_tail(), store_tail() and the
-// float16 conversions. Plain GCC/Clang vector types: the same source serves SSE2, AVX2, AVX-512 and NEON.
+// Vectors of the storage types: load, store, convert, interleave. Included by each isa/*.cpp inside
+// its target region and its anonymous namespace, after it has defined kVectorBytes, fma(),
+// load_lanes(), load_tail(), store_tail() and the float16 conversions. Plain GCC/Clang vector
+// types: the same source serves SSE2, AVX2, AVX-512 and NEON.
 
 template <class T>
 struct VectorOf {
   static constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
   typedef T type __attribute__((vector_size(kVectorBytes)));
-  typedef T unaligned __attribute__((vector_size(kVectorBytes), aligned(alignof(T)), may_alias));
+  typedef T unaligned __attribute__((vector_size(kVectorBytes), aligned(1), may_alias));
 };
 template <class T>
 using Vec = typename VectorOf<T>::type;
@@ -24,10 +25,12 @@ PYFASTNN_INLINE void store_vector(void* p, Vec<T> v) {
 }
 template <class T>
 PYFASTNN_INLINE Vec<T> broadcast(T value) {
-  return value - Vec<T>{};  // x - 0 is x for every x, so this is a plain broadcast; 0 + x would cost an addition
+  return value - Vec<T>{};  // x - 0 is x for every x, so this is a plain broadcast; 0 + x would
+                            // cost an addition
 }
 
-// ---- the storage types, seen as vectors of their accumulator type -------------------------------------------------
+// ---- the storage types, seen as vectors of their accumulator type
+// -------------------------------------------------
 
 // 16-bit storage: as many values as there are float lanes.
 typedef uint16_t U16 __attribute__((vector_size(kVectorBytes / 2)));
@@ -48,11 +51,13 @@ PYFASTNN_INLINE void store(double* p, Vec<double> v) { store_vector<double>(p, v
 PYFASTNN_INLINE void store(BFloat16* p, Vec<float> v) {
   const U32 bits = reinterpret_cast<U32>(v);
   const U32 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;  // to nearest, ties to even
-  const U32 quiet = (bits >> 16) | 0x40u;                            // a NaN must not round to infinity
+  const U32 quiet = (bits >> 16) | 0x40u;  // a NaN must not round to infinity
   const U32 result = (v == v) ? rounded : quiet;
   *reinterpret_cast<U16Unaligned*>(p) = __builtin_convertvector(result, U16);
 }
-PYFASTNN_INLINE void store(Half* p, Vec<float> v) { *reinterpret_cast<U16Unaligned*>(p) = float_to_half(v); }
+PYFASTNN_INLINE void store(Half* p, Vec<float> v) {
+  *reinterpret_cast<U16Unaligned*>(p) = float_to_half(v);
+}
 
 // The first n < lanes values; the rest reads as zero and is not written.
 PYFASTNN_INLINE Vec<float> load_n(const float* p, int64_t n) { return load_tail(p, n); }
@@ -86,7 +91,8 @@ PYFASTNN_INLINE void store_up_to(S* p, Vec<Accumulator<S>> v, int64_t n) {
   }
 }
 
-// ---- transposition in registers ------------------------------------------------------------------------------------
+// ---- transposition in registers
+// ------------------------------------------------------------------------------------
 
 template <int... I>
 struct Indices {};
@@ -100,12 +106,14 @@ struct IndicesUpTo<0, I...> {
 // In every lane of 16 bytes: a0 b0 a1 b1 ... of its lower (kHalf = 0) or upper (kHalf = 1) half.
 template <int kHalf, int kLane, class V, int... I>
 PYFASTNN_INLINE V interleave(V a, V b, Indices<I...>) {
-  return __builtin_shufflevector(
-      a, b, (I / kLane * kLane + kHalf * kLane / 2 + I % kLane / 2 + (I % 2) * static_cast<int>(sizeof...(I)))...);
+  return __builtin_shufflevector(a, b,
+                                 (I / kLane * kLane + kHalf * kLane / 2 + I % kLane / 2 +
+                                  (I % 2) * static_cast<int>(sizeof...(I)))...);
 }
 
-// In every lane of 16 bytes: x[i][j] <-> x[j][i]. Each round shuffles row i with row i + kSize / 2, which rotates the
-// bits of (row, element) by one place; after all rounds row and element have changed places.
+// In every lane of 16 bytes: x[i][j] <-> x[j][i]. Each round shuffles row i with row i + kSize / 2,
+// which rotates the bits of (row, element) by one place; after all rounds row and element have
+// changed places.
 template <class T, int kSize = 16 / static_cast<int>(sizeof(T))>
 PYFASTNN_INLINE void transpose_lanes(Vec<T> (&x)[kSize]) {
   typename IndicesUpTo<kLanes<T>>::type indices;
