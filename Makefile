@@ -1,0 +1,117 @@
+# Everything a developer does, from a fresh clone: needs Python >= 3.11, g++ and make.
+# A second run does only what changed: `.venv/*.done` and `build/*.setting` are time stamps.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+ARGS ?=
+MAX_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+export MAX_JOBS
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+CREATED := $(VENV)/created.done
+PACKAGES := $(VENV)/packages.done
+BUILT := $(VENV)/built.done
+INSTALLED := $(VENV)/installed.done
+READY := $(BUILT) $(INSTALLED)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-cpp bench lint format build clean FORCE
+
+help: ## say what each target does
+	@echo "Targets (each works from a fresh clone):"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | \
+		while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+	@echo "Variables: TORCH='torch==2.13.0'  PYTHON=python3  MAX_JOBS=2  ARGS='passed on'  DEBUG=1"
+
+demo: $(READY) ## train on MNIST with stock PyTorch and with pyfastnn; picture in out/
+	$(BIN)/python examples/mnist.py $(ARGS)
+
+test: $(READY) test-cpp ## run all tests: the C++ engine alone, then pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(READY) ## time pyfastnn against stock PyTorch; JSON and a table in out/
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
+lint: $(PACKAGES) ## run ruff, mypy and clang-format over tracked and new files, as a commit does
+	@git ls-files -z --cached --others --exclude-standard | \
+		xargs -0 $(BIN)/pre-commit run --color=auto --files
+
+format: $(PACKAGES) ## rewrite Python and C++ sources in the project's style
+	$(BIN)/ruff check --fix --exit-zero --quiet .
+	$(BIN)/ruff format .
+	@git ls-files -z --cached --others --exclude-standard '*.cpp' '*.h' '*.cu' '*.cuh' | \
+		xargs -0 -r $(BIN)/clang-format -i
+
+build: $(READY) ## make .venv and compile the extension into it (editable install)
+
+clean: ## remove everything the other targets made, except downloaded data
+	rm -rf $(VENV) build dist out *.egg-info pyfastnn/_C.*.so pyfastnn/_build_info.py
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	find pyfastnn tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# --- environment ----------------------------------------------------------------------------------
+
+# A setting is a file that changes only when its value does: what depends on it is redone then.
+build/python.setting: VALUE = $(PYTHON)
+build/torch.setting: VALUE = $(TORCH)
+build/flags.setting: VALUE = DEBUG=$(DEBUG) SANITIZE=$(PYFASTNN_SANITIZE) CUDA=$(PYFASTNN_CUDA)
+build/%.setting: FORCE
+	@mkdir -p build
+	@echo '$(VALUE)' | cmp -s - $@ || echo '$(VALUE)' > $@
+
+define CHECK_PYTHON
+import os, sys, sysconfig
+if sys.version_info < (3, 11):
+    sys.exit("pyfastnn needs Python 3.11 or newer, this is %s; try: make PYTHON=python3.11" % sys.version)
+try:
+    import ensurepip, venv
+except ImportError:
+    sys.exit("this Python cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv")
+if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+    sys.exit("this Python has no C headers (Python.h); on Debian and Ubuntu: apt install python3-dev")
+endef
+export CHECK_PYTHON
+
+$(CREATED): build/python.setting
+	@$(PYTHON) -c "$$CHECK_PYTHON"
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(PACKAGES): $(CREATED) build/torch.setting constraints.txt
+	$(PIP) install '$(TORCH)' -r constraints.txt
+	@touch $@
+
+# --- extension ------------------------------------------------------------------------------------
+
+# setup.py keeps the object files, so ninja recompiles only what changed and pip finds all of it done.
+$(BUILT): $(PACKAGES) build/flags.setting setup.py $(shell find csrc -type d -o -name '*.cpp' -o -name '*.h')
+	$(BIN)/python setup.py -q build_ext --inplace
+	@touch $@
+
+$(INSTALLED): $(PACKAGES) setup.py pyproject.toml | $(BUILT)
+	$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
+
+# --- engine without torch, under sanitizers -------------------------------------------------------
+
+CPP_SOURCES := $(shell find csrc/cpu/engine tests/cpp -name '*.cpp')
+CPP_OBJECTS := $(CPP_SOURCES:%.cpp=build/test-cpp/%.o)
+CPP_PROGRAM := build/test-cpp/test_engine
+# GCC 12 finds "uninitialized" variables in its own AVX-512 headers (GCC bug 105593).
+CPP_FLAGS := -std=c++20 -g -O1 -Wall -Wextra -Wno-uninitialized -Wno-maybe-uninitialized -Icsrc \
+	-pthread -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+
+test-cpp: ## run the torch-free engine's own test program under ASan and UBSan (needs only g++)
+	@$(MAKE) --no-print-directory -j$(MAX_JOBS) $(CPP_PROGRAM)
+	$(CPP_PROGRAM)
+
+$(CPP_PROGRAM): $(CPP_OBJECTS)
+	$(CXX) $(CPP_FLAGS) $(CXXFLAGS) $(CPP_OBJECTS) -o $@
+
+build/test-cpp/%.o: %.cpp Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(CPP_FLAGS) $(CXXFLAGS) -MMD -MP -c $< -o $@
+
+-include $(CPP_OBJECTS:.o=.d)

@@ -1,0 +1,29 @@
+"""Fused Linear+ReLU layers for PyTorch: the same function and the same gradients, faster."""
+
+from importlib import metadata as _metadata
+
+from pyfastnn import _loading
+
+_loading.check_build()  # before _C: a module built for another torch dies of an undefined symbol
+
+from pyfastnn import _C as _C  # noqa: E402 - registers torch.ops.pyfastnn
+from pyfastnn import _batching as _batching  # noqa: E402 - vmap rules of these operators
+from pyfastnn import autograd, functional  # noqa: E402
+from pyfastnn.isa import active_isa, available_isas, force_isa  # noqa: E402
+from pyfastnn.modules import MLP, LinearReLU  # noqa: E402
+
+try:
+    __version__ = _metadata.version("pyfastnn")
+except _metadata.PackageNotFoundError:  # a source tree on sys.path, built in place
+    __version__ = "0.1.0"
+
+__all__ = [
+    "MLP",
+    "LinearReLU",
+    "__version__",
+    "active_isa",
+    "autograd",
+    "available_isas",
+    "force_isa",
+    "functional",
+]

@@ -1,0 +1,81 @@
+"""The operators as functions, with the documentation that users read."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+# Looked up once: every access through torch.ops costs more than the call into C++.
+_linear_relu = torch.ops.pyfastnn.linear_relu.default
+_mlp = torch.ops.pyfastnn.mlp.default
+
+
+def linear_relu(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Fused linear layer and ReLU: ``relu(input @ weight.T + bias)``.
+
+    Args:
+        input: shape ``[*, K]``, any strides; float32, float64, bfloat16 or float16.
+        weight: shape ``[N, K]``, same dtype and device as ``input``.
+        bias: shape ``[N]``, same dtype and device as ``input``, or None.
+
+    Returns:
+        Tensor of shape ``[*, N]``, dtype of ``input``. Zero where the sum is not positive; NaN
+        stays NaN.
+
+    Raises:
+        RuntimeError: if shapes, dtypes or devices do not fit; the message names the argument.
+
+    Note:
+        bfloat16 and float16 accumulate in float32 and round once. Under autocast the arguments are
+        cast as for ``torch.nn.functional.linear``. The bits of a row do not depend on the other
+        rows of the batch nor on the number of threads. Derivatives of any order, forward and
+        reverse, are those of ``torch.relu(torch.nn.functional.linear(...))``; the gradient where
+        the sum is exactly 0 is 0.
+
+    Example:
+        >>> y = linear_relu(torch.randn(32, 784), torch.randn(128, 784), torch.randn(128))
+        >>> y.shape
+        torch.Size([32, 128])
+    """
+    output: Tensor = _linear_relu(input, weight, bias)
+    return output
+
+
+def mlp(
+    input: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    activate_last: bool = False,
+) -> Tensor:
+    """Multi-layer perceptron as one operator: linear layers with a ReLU between them.
+
+    ``h_0 = input``, ``h_l = relu(h_{l-1} @ weights[l-1].T + biases[l-1])``, result ``h_L``, where
+    the last layer has its ReLU only if ``activate_last``.
+
+    Args:
+        input: shape ``[*, N_0]``, any strides; float32, float64, bfloat16 or float16.
+        weights: L tensors, ``weights[l]`` of shape ``[N_{l+1}, N_l]``, dtype and device of
+            ``input``.
+        biases: L entries, ``biases[l]`` of shape ``[N_{l+1}]`` or None.
+        activate_last: apply the ReLU to the last layer too.
+
+    Returns:
+        Tensor of shape ``[*, N_L]``, dtype of ``input``.
+
+    Raises:
+        RuntimeError: if shapes, dtypes or devices do not fit, or the lists have different lengths;
+            the message names the argument.
+
+    Note:
+        One operator and one autograd node whatever the depth: for small networks that costs less
+        than the arithmetic. Numerics per layer are those of :func:`linear_relu`; a hidden layer is
+        rounded to the dtype of ``input``.
+
+    Example:
+        >>> sizes = [784, 128, 10]
+        >>> weights = [torch.randn(n, k) for k, n in zip(sizes, sizes[1:])]
+        >>> mlp(torch.randn(32, 784), weights, [None, None]).shape
+        torch.Size([32, 10])
+    """
+    output: Tensor = _mlp(input, weights, biases, activate_last)
+    return output

@@ -1,0 +1,28 @@
+"""Fixtures: every test that takes ``isa`` runs once on each instruction set of this machine."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from cases import DTYPES
+
+import pyfastnn
+
+
+@pytest.fixture(params=pyfastnn.available_isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    with pyfastnn.force_isa(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    return request.param
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """For tests that change the number of threads: put it back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,109 @@
+"""Who may include and import whom, and how long a file may be."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CSRC = ROOT / "csrc"
+ENGINE = CSRC / "cpu" / "engine"
+SUFFIXES = {".py", ".pyi", ".cpp", ".h", ".cu", ".cuh"}
+
+
+def includes(path: Path) -> set[str]:
+    return set(re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(), re.MULTILINE))
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that is named in an import, ``from a import b`` as ``a`` and ``a.b``."""
+    found = set()
+    for source, names in re.findall(
+        r"^\s*(?:from\s+(\S+)\s+)?import\s+(.+)$", path.read_text(), re.MULTILINE
+    ):
+        for name in re.findall(r"[\w.]+", names.split(" as ")[0]):
+            found |= {source, f"{source}.{name}"} if source else {name}
+    return found
+
+
+def is_torch(header: str) -> bool:
+    return header.split("/")[0] in {"ATen", "torch", "c10", "pybind11", "Python.h"}
+
+
+ENGINE_FILES = sorted(path for path in ENGINE.rglob("*") if path.suffix in SUFFIXES)
+C_FILES = sorted(path for path in CSRC.rglob("*") if path.suffix in SUFFIXES)
+
+
+def test_the_files_are_there():
+    assert ENGINE_FILES and len(C_FILES) > len(ENGINE_FILES)
+
+
+@pytest.mark.parametrize("path", ENGINE_FILES, ids=lambda path: path.name)
+def test_the_engine_knows_nothing_of_torch_or_of_what_lies_above_it(path):
+    assert not {header for header in includes(path) if is_torch(header) or ".." in header}
+
+
+@pytest.mark.parametrize("path", C_FILES, ids=lambda path: path.name)
+def test_intrinsics_stay_in_the_isa_folder_and_heavy_headers_stay_out(path):
+    found = includes(path)
+    assert "torch/extension.h" not in found and "torch/torch.h" not in found
+    if path.parent != ENGINE / "isa":
+        assert not {header for header in found if header.endswith("intrin.h")}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in ENGINE_FILES if path.parent.name == "isa"], ids=lambda path: path.name
+)
+def test_isa_files_use_no_standard_library(path):
+    # Code of a header that is compiled for one ISA may be linked into all the others.
+    allowed = {"cstdint", "cstddef", "cstring", "immintrin.h"}
+    assert {h for h in includes(path) if not h.endswith(".h") or "/" in h} - allowed <= {
+        header for header in includes(path) if header.startswith("../") or header.endswith("-inl.h")
+    }
+
+
+def test_only_the_cpu_folder_and_the_bindings_include_the_cpu_folder():
+    for path in C_FILES:
+        if (CSRC / "cpu") not in path.parents and path.name != "bindings.cpp":
+            assert not {header for header in includes(path) if "cpu/" in header}, path
+
+
+ALLOWED_IMPORTS = {
+    "functional": set(),
+    "reference": set(),
+    "isa": {"_C"},
+    "_loading": set(),
+    "_batching": {"reference"},
+    "autograd": {"functional", "reference"},
+    "modules": {"functional"},
+    "check": {"functional", "reference", "autograd", "isa"},
+}
+
+
+@pytest.mark.parametrize("module", ALLOWED_IMPORTS)
+def test_the_package_imports_in_one_direction(module):
+    found = imports(ROOT / "pyfastnn" / f"{module}.py")
+    ours = {name.split(".")[1] for name in found if name.startswith("pyfastnn.")}
+    assert ours <= ALLOWED_IMPORTS[module]
+    assert not {name for name in found if name.split(".")[0] in {"tests", "benchmarks", "numpy"}}
+
+
+def source_files() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if listed.returncode:  # an unpacked archive without git
+        folders = ("csrc", "pyfastnn", "tests", "benchmarks", "examples")
+        return [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    return [ROOT / name for name in listed.stdout.splitlines()]
+
+
+def test_no_source_file_is_longer_than_300_lines():
+    sources = [path for path in source_files() if path.suffix in SUFFIXES and path.is_file()]
+    assert len(sources) > 20
+    lengths = {str(path.relative_to(ROOT)): path.read_text().count("\n") for path in sources}
+    assert {name: length for name, length in lengths.items() if length > 300} == {}

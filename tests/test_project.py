@@ -1,0 +1,155 @@
+"""What the project says about itself agrees: versions, pins, commands, links, the README example."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import pyfastnn
+from pyfastnn import _C, _build_info, _loading
+
+ROOT = Path(__file__).resolve().parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+README = (ROOT / "README.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def normalized(requirement: str) -> str:
+    """``Ruamel_yaml >= 1`` -> ``ruamel-yaml``."""
+    name = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert name is not None
+    return re.sub(r"[-_.]+", "-", name[0]).lower()
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    entries = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {normalized(name): version for name, version in entries}
+
+
+def test_one_version_everywhere() -> None:
+    version = PYPROJECT["project"]["version"]
+    heading = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert heading is not None
+    assert heading[1] == version
+    assert pyfastnn.__version__ == version
+
+
+def test_one_torch_requirement_everywhere() -> None:
+    default = re.search(r"^TORCH \?= (.+)$", MAKEFILE, re.MULTILINE)
+    assert default is not None
+    for name in ("README.md", "setup.py", ".ci/run"):
+        found = re.findall(r"torch==[0-9.]*[0-9]", (ROOT / name).read_text())
+        assert set(found) == {default[1]}, name
+
+
+def test_torch_is_no_build_requirement() -> None:
+    assert "torch" not in map(normalized, PYPROJECT["build-system"]["requires"])
+
+
+def test_constraints_pin_every_tool_exactly_and_leave_torch_free() -> None:
+    pinned = pins()
+    assert all(re.fullmatch(r"[0-9]+(\.[0-9]+)*", version) for version in pinned.values())
+    assert "torch" not in pinned
+    extras = PYPROJECT["project"]["optional-dependencies"].values()
+    wanted = [*PYPROJECT["build-system"]["requires"], *(name for extra in extras for name in extra)]
+    assert {normalized(requirement) for requirement in wanted} <= pinned.keys()
+
+
+def test_make_help_lists_every_target() -> None:
+    phony = re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)
+    assert phony is not None
+    targets = set(phony[1].split()) - {"FORCE"}
+    listed = re.findall(r"^  ([a-z-]+) +\S", run("make", "help").stdout, re.MULTILINE)
+    assert set(listed) == targets
+    assert {"demo", "test", "bench", "lint", "format", "build", "clean"} <= targets
+
+
+def test_no_flag_that_breaks_other_processors_or_nan() -> None:
+    flags = [
+        node.value
+        for node in ast.walk(ast.parse((ROOT / "setup.py").read_text()))
+        if isinstance(node, ast.Constant) and str(node.value).startswith("-")
+    ]
+    assert "-O3" in flags
+    sources = [path.read_text() for path in (ROOT / "csrc").rglob("*") if path.is_file()]
+    for text in (*flags, MAKEFILE, *sources):
+        assert not re.search(r"-?march=native|fast-math|-?Ofast|unsafe-math", text)
+
+
+def test_readme_example_runs() -> None:
+    example = re.search(r"^```python\n(.+?)^```", README, re.MULTILINE | re.DOTALL)
+    assert example is not None
+    assert len([line for line in example[1].splitlines() if line]) <= 10
+    exec(compile(example[1], "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_to_files(page: str) -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text())
+    missing = [target for target in targets if "://" not in target and not (ROOT / target).exists()]
+    assert missing == []
+
+
+def test_build_info_names_the_torch_that_was_compiled_against() -> None:
+    assert _build_info.TORCH_VERSION.split("+")[0] == _C.torch_version().split("+")[0]
+
+
+def test_another_torch_is_refused_with_both_versions() -> None:
+    with pytest.raises(ImportError, match=r"torch 2\.12\.1\+cpu, but torch 2\.13\.0 is running"):
+        _loading.check_torch_version("2.12.1+cpu", "2.13.0")
+    _loading.check_torch_version("2.13.0+cpu", "2.13.1")
+
+
+def test_setup_without_torch_says_how_to_get_it(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('planted')")
+    result = run(sys.executable, "setup.py", "--version", PYTHONPATH=str(tmp_path))
+    assert result.returncode == 1
+    assert "(planted)" in result.stderr
+    assert "pip install torch==" in result.stderr
+    assert "pip install --no-build-isolation ." in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("1", "has no CUDA kernels"), ("yes", "expected auto, 0 or 1, got 'yes'")],
+)
+def test_setup_refuses_cuda(value: str, message: str) -> None:
+    result = run(sys.executable, "setup.py", "--version", PYFASTNN_CUDA=value)
+    assert result.returncode == 1
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("value", ["auto", "0"])
+def test_setup_builds_for_the_cpu_by_default(value: str) -> None:
+    result = run(sys.executable, "setup.py", "--version", PYFASTNN_CUDA=value)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == PYPROJECT["project"]["version"]
+
+
+@pytest.mark.parametrize("folder", ["csrc", "pyfastnn", "tests", "benchmarks", "examples"])
+def test_no_source_file_is_longer_than_300_lines(folder: str) -> None:
+    files = [
+        path
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in {".py", ".pyi", ".c", ".cpp", ".h", ".cu", ".cuh"}
+    ]
+    assert files
+    assert [path.name for path in files if len(path.read_text().splitlines()) > 300] == []
