@@ -41,7 +41,7 @@ lint: $(PACKAGES) ## run ruff, mypy and clang-format over tracked and new files,
 format: $(PACKAGES) ## rewrite Python and C++ sources in the project's style
 	$(BIN)/ruff check --fix --exit-zero --quiet .
 	$(BIN)/ruff format .
-	@git ls-files -z --cached --others --exclude-standard '*.cpp' '*.h' '*.cu' '*.cuh' | \
+	@git ls-files -z --cached --others --exclude-standard '*.c' '*.cpp' '*.h' '*.cu' '*.cuh' | \
 		xargs -0 -r $(BIN)/clang-format -i
 
 build: $(READY) ## make .venv and compile the extension into it (editable install)

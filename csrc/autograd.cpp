@@ -31,45 +31,51 @@ at::Tensor as_matrix(const at::Tensor& tensor) {
   return tensor.dim() == 1 ? tensor.unsqueeze(0) : tensor.flatten(0, -2);
 }
 
-// The whole network as ATen calls: differentiable in every mode and to any order.
-at::Tensor plain_layer(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-                       bool activate) {
-  const at::Tensor z = at::linear(input, weight, bias);
-  return activate ? at::relu(z) : z;
-}
-
 // args = [input, weight_1, bias_1, weight_2, bias_2, ...]; a missing bias is an undefined tensor.
 size_t depth(const variable_list& args) { return (args.size() - 1) / 2; }
 
-at::Tensor plain_mlp(const variable_list& args, bool activate_last) {
-  at::Tensor h = args[0];
-  for (size_t l = 0; l < depth(args); ++l) {
-    h = plain_layer(h, args[1 + 2 * l], args[2 + 2 * l], l + 1 < depth(args) || activate_last);
+variable_list weights_of(const variable_list& args) {
+  variable_list weights;
+  for (size_t l = 0; l < depth(args); ++l) weights.push_back(args[1 + 2 * l]);
+  return weights;
+}
+
+variable_list as_args(const at::Tensor& input, at::TensorList weights,
+                      const OptionalTensors& biases) {
+  variable_list args{input};
+  for (size_t l = 0; l < weights.size(); ++l) {
+    args.push_back(weights[l]);
+    args.push_back(biases.get(l).value_or(at::Tensor()));
+  }
+  return args;
+}
+
+// The first `layers` layers as ATen calls, differentiable in every mode and to any order: [input,
+// output_1, ...].
+variable_list plain_layers(const variable_list& args, size_t layers, bool activate_last) {
+  variable_list h{args[0]};
+  for (size_t l = 0; l < layers; ++l) {
+    const at::Tensor z = at::linear(h[l], args[1 + 2 * l], args[2 + 2 * l]);
+    h.push_back(l + 1 < depth(args) || activate_last ? at::relu(z) : z);
   }
   return h;
 }
 
-// The formulas of mlp_backward as differentiable ATen calls; undefined where needs[i] is false.
-// Hidden outputs are computed again from the arguments, because their own derivatives count here.
-// The last output only serves as a mask, which has none.
-variable_list differentiable_backward(const at::Tensor& grad_output, const variable_list& args,
-                                      const at::Tensor& output, bool activate_last,
-                                      const std::vector<bool>& needs) {
-  const size_t layers = depth(args);
-  variable_list hidden{args[0]};  // input of every layer
-  for (size_t l = 0; l + 1 < layers; ++l) {
-    hidden.push_back(plain_layer(hidden[l], args[1 + 2 * l], args[2 + 2 * l], /*activate=*/true));
-  }
-  variable_list grads(args.size());
+// The formulas of mlp_backward as differentiable ATen calls. `inputs` are those of every layer;
+// `output` is the last one's, only used as a mask. Returns [input, weight_1, bias_1, ...],
+// undefined where `needs` is false.
+variable_list plain_backward(const at::Tensor& grad_output, const variable_list& inputs,
+                             at::TensorList weights, const at::Tensor& output, bool activate_last,
+                             const std::vector<bool>& needs) {
+  variable_list grads(needs.size());
   at::Tensor dz = activate_last ? at::threshold_backward(grad_output, output, 0) : grad_output;
-  for (size_t l = layers; l-- > 0;) {
-    const at::Tensor& weight = args[1 + 2 * l];
-    if (needs[1 + 2 * l]) grads[1 + 2 * l] = at::matmul(as_matrix(dz).t(), as_matrix(hidden[l]));
+  for (size_t l = weights.size(); l-- > 0;) {
+    if (needs[1 + 2 * l]) grads[1 + 2 * l] = at::matmul(as_matrix(dz).t(), as_matrix(inputs[l]));
     if (needs[2 + 2 * l]) grads[2 + 2 * l] = as_matrix(dz).sum(0);
     if (l == 0) {
-      if (needs[0]) grads[0] = at::matmul(dz, weight);
+      if (needs[0]) grads[0] = at::matmul(dz, weights[l]);
     } else {
-      dz = at::threshold_backward(at::matmul(dz, weight), hidden[l], 0);
+      dz = at::threshold_backward(at::matmul(dz, weights[l]), inputs[l], 0);
     }
   }
   return grads;
@@ -108,21 +114,24 @@ struct MlpBackward : torch::autograd::Node {
     }
     at::Tensor output;
     if (activate_last) output = saved_output.unpack(getptr());
-    if (differentiable)
-      return differentiable_backward(grad_output, args, output, activate_last, needs);
+    if (differentiable) {
+      // The hidden layers are computed again, because their own derivatives count here.
+      const variable_list inputs = plain_layers(args, depth(args) - 1, activate_last);
+      return plain_backward(grad_output, inputs, weights_of(args), output, activate_last, needs);
+    }
     return fused_backward(grad_output, args, output, needs);
   }
 
  private:
   variable_list fused_backward(const at::Tensor& grad_output, const variable_list& args,
                                const at::Tensor& output, const std::vector<bool>& needs) {
-    variable_list outputs, weights;
+    variable_list outputs;
     for (const SavedVariable& hidden : saved_hidden) outputs.push_back(hidden.unpack());
     if (activate_last) outputs.push_back(output);
-    for (size_t l = 0; l < depth(args); ++l) weights.push_back(args[1 + 2 * l]);
     c10::List<bool> needs_grad;
     for (bool need : needs) needs_grad.push_back(need);
-    auto computed = mlp_backward(grad_output, args[0], weights, outputs, activate_last, needs_grad);
+    auto computed =
+        mlp_backward(grad_output, args[0], weights_of(args), outputs, activate_last, needs_grad);
     variable_list grads(args.size());
     size_t next = 0;
     for (size_t i = 0; i < grads.size(); ++i) {
@@ -143,7 +152,7 @@ bool any_forward_grad(const variable_list& args) {
 template <class Run>
 at::Tensor record(const char* label, const variable_list& args, bool activate_last,
                   const Run& run) {
-  if (any_forward_grad(args)) return plain_mlp(args, activate_last);
+  if (any_forward_grad(args)) return plain_layers(args, depth(args), activate_last).back();
   c10::intrusive_ptr<MlpBackward> node;
   if (torch::autograd::compute_requires_grad(args)) {
     node = c10::make_intrusive<MlpBackward>();
@@ -177,15 +186,55 @@ at::Tensor linear_relu_autograd(const at::Tensor& input, const at::Tensor& weigh
 at::Tensor mlp_autograd(const at::Tensor& input, at::TensorList weights,
                         const OptionalTensors& biases, bool activate_last) {
   check_mlp(input, weights, biases);  // the lists are walked in step below
-  variable_list args{input};
-  for (size_t l = 0; l < weights.size(); ++l) {
-    args.push_back(weights[l]);
-    args.push_back(biases.get(l).value_or(at::Tensor()));
-  }
+  const variable_list args = as_args(input, weights, biases);
   return record("MlpBackward", args, activate_last, [&](bool keep_hidden) {
     if (keep_hidden) return mlp_forward(input, weights, biases, activate_last);
     return std::vector<at::Tensor>{mlp(input, weights, biases, activate_last)};
   });
+}
+
+bool is_differentiated(const variable_list& args) {
+  return torch::autograd::compute_requires_grad(args) || any_forward_grad(args);
+}
+
+// The building blocks reach autograd where transforms of torch.func are nested: an outer one sees
+// what the node of an inner one called. Then, and only then, they are differentiable themselves.
+std::vector<at::Tensor> mlp_forward_autograd(const at::Tensor& input, at::TensorList weights,
+                                             const OptionalTensors& biases, bool activate_last) {
+  check_mlp(input, weights, biases);
+  const variable_list args = as_args(input, weights, biases);
+  if (!is_differentiated(args)) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return mlp_forward(input, weights, biases, activate_last);
+  }
+  variable_list h = plain_layers(args, weights.size(), activate_last);
+  return {h.begin() + 1, h.end()};
+}
+
+std::vector<at::Tensor> mlp_backward_autograd(const at::Tensor& grad_output,
+                                              const at::Tensor& input, at::TensorList weights,
+                                              at::TensorList outputs, bool activate_last,
+                                              const c10::List<bool>& needs_grad) {
+  check_mlp_backward(grad_output, input, weights, outputs, activate_last, needs_grad);
+  variable_list args{grad_output, input};
+  args.insert(args.end(), weights.begin(), weights.end());
+  args.insert(args.end(), outputs.begin(), outputs.end());
+  if (!is_differentiated(args)) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return mlp_backward(grad_output, input, weights, outputs, activate_last, needs_grad);
+  }
+  variable_list inputs{input};
+  inputs.insert(inputs.end(), outputs.begin(), outputs.begin() + (weights.size() - 1));
+  std::vector<bool> needs;
+  for (size_t i = 0; i < needs_grad.size(); ++i) needs.push_back(needs_grad[i]);
+  const variable_list all =
+      plain_backward(grad_output, inputs, weights, activate_last ? outputs.back() : at::Tensor(),
+                     activate_last, needs);
+  variable_list wanted;
+  for (size_t i = 0; i < needs.size(); ++i) {
+    if (needs[i]) wanted.push_back(all[i]);
+  }
+  return wanted;
 }
 
 }  // namespace
@@ -193,8 +242,8 @@ at::Tensor mlp_autograd(const at::Tensor& input, at::TensorList weights,
 TORCH_LIBRARY_IMPL(pyfastnn, Autograd, m) {
   m.impl("linear_relu", linear_relu_autograd);
   m.impl("mlp", mlp_autograd);
-  m.impl("mlp_forward", torch::CppFunction::makeFallthrough());
-  m.impl("mlp_backward", torch::CppFunction::makeFallthrough());
+  m.impl("mlp_forward", mlp_forward_autograd);
+  m.impl("mlp_backward", mlp_backward_autograd);
 }
 
 }  // namespace pyfastnn

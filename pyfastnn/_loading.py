@@ -5,10 +5,13 @@ with a mangled undefined symbol at best, so the version written down by the buil
 """
 
 import importlib
+import importlib.util
 
 import torch
 
-_REBUILD = "pip install --no-build-isolation --force-reinstall --no-deps ."
+_REBUILD = (
+    "in the source folder run: pip install --no-build-isolation --force-reinstall --no-deps ."
+)
 
 
 def check_build() -> None:
@@ -17,23 +20,13 @@ def check_build() -> None:
     Raises:
         ImportError: if there is no build, or it was made for another minor version of torch.
     """
-    try:
-        built_against: str = importlib.import_module("pyfastnn._build_info").TORCH_VERSION
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"pyfastnn: the C++ extension is not built; in the source folder run: {_REBUILD}"
-        ) from error
-    check_torch_version(built_against, str(torch.__version__))
-
-
-def check_torch_version(built_against: str, running: str) -> None:
-    """Compare major.minor of two torch versions such as ``"2.13.0+cpu"``.
-
-    Raises:
-        ImportError: if they differ.
-    """
+    built = all(importlib.util.find_spec(f"pyfastnn.{name}") for name in ("_C", "_build_info"))
+    if not built:
+        raise ImportError(f"pyfastnn: the C++ extension is not built; {_REBUILD}")
+    built_against: str = importlib.import_module("pyfastnn._build_info").TORCH_VERSION
+    running = str(torch.__version__)
     if built_against.split(".")[:2] != running.split(".")[:2]:
         raise ImportError(
             f"pyfastnn was built against torch {built_against}, but torch {running} is running; "
-            f"in the source folder run: {_REBUILD}"
+            f"{_REBUILD}"
         )

@@ -141,8 +141,8 @@ class _Chain(NamedTuple):
 def _fusible_chain(modules: Mapping[str, nn.Module | None]) -> _Chain | str:
     """Collect the arguments of one fused call, or say why there cannot be one.
 
-    Nothing is remembered between calls, so nothing can be out of date. _parameters and __dict__
-    are read directly because an attribute of a module costs ten times as much.
+    Nothing is remembered between calls, so nothing can be out of date. The price is about 1 us for
+    three layers; it would be twice that without reading __dict__ directly.
     """
     if (
         _module._global_forward_hooks
@@ -151,36 +151,38 @@ def _fusible_chain(modules: Mapping[str, nn.Module | None]) -> _Chain | str:
         or _module._global_backward_pre_hooks
     ):
         return "a hook is registered for all modules"
-    if torch.jit.is_tracing():
+    if torch._C._get_tracing_state():
         return "torch.jit.trace cannot record an operator that takes optional tensors in a list"
     weights: list[Tensor] = []
     biases: list[Tensor | None] = []
-    expected: type[nn.Module] = nn.Linear
+    linear, relu = nn.Linear, nn.ReLU
+    expected: type[nn.Module] = linear
     for child in modules.values():
         if type(child) is not expected:
             return _say(modules, child, f"is a {type(child).__name__}, not a {expected.__name__}")
+        state = child.__dict__
         if (
-            child._forward_hooks
-            or child._forward_pre_hooks
-            or child._backward_hooks
-            or child._backward_pre_hooks
+            state["_forward_hooks"]
+            or state["_forward_pre_hooks"]
+            or state["_backward_hooks"]
+            or state["_backward_pre_hooks"]
         ):
             return _say(modules, child, "has a hook")
-        if "forward" in child.__dict__:
+        if "forward" in state:
             return _say(modules, child, "has a forward of its own")
-        if expected is nn.ReLU:
-            expected = nn.Linear
+        if expected is relu:
+            expected = linear
             continue
-        parameters = child._parameters
-        weight = parameters.get("weight")
-        if weight is None or "bias" not in parameters:
+        parameters = state["_parameters"]
+        try:
+            weights.append(parameters["weight"])
+            biases.append(parameters["bias"])
+        except KeyError:
             return _say(modules, child, "computes its parameters")
-        weights.append(weight)
-        biases.append(parameters["bias"])
-        expected = nn.ReLU
+        expected = relu
     if not weights:
         return "there is no Linear layer"
-    return _Chain(weights, biases, activate_last=expected is nn.Linear)
+    return _Chain(weights, biases, expected is linear)
 
 
 def _say(modules: Mapping[str, nn.Module | None], child: nn.Module | None, why: str) -> str:

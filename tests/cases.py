@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
@@ -149,3 +149,13 @@ def extended_matmul(a: Tensor, b: Tensor) -> np.ndarray:
 def rms_error(got: Tensor, want: np.ndarray) -> float:
     difference = got.detach().double().numpy() - want
     return float(np.sqrt(np.mean(difference * difference)))
+
+
+def hand_written_network(
+    sizes: list[int], bias: bool = True, activate_last: bool = False, dtype=torch.float32
+) -> nn.Sequential:
+    """What a user of PyTorch writes in place of ``MLP(sizes)``."""
+    layers: list[nn.Module] = []
+    for k, n in pairwise(sizes):
+        layers += [nn.Linear(k, n, bias, dtype=dtype), nn.ReLU()]
+    return nn.Sequential(*(layers if activate_last else layers[:-1]))

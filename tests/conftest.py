@@ -20,6 +20,12 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     return request.param
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """One thread, so that the suite shares a machine well; test_bits.py and others ask for more."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def threads() -> Iterator[None]:
     """For tests that change the number of threads: put it back."""

@@ -2,64 +2,21 @@
 
 import pytest
 import torch
-from cases import Arguments, Size, draw
+from cases import Size
+from functions import (
+    LAYERS,
+    MLPS,
+    SIZE,
+    assert_close,
+    draw_smooth,
+    fused_mlp,
+    plain_layer,
+    plain_mlp,
+)
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
-from torch.nn import functional as F
 
 from pyfastnn.autograd import LinearReLUFunction, MLPFunction
-from pyfastnn.functional import linear_relu, mlp
-
-SIZE = Size(3, (4, 6, 5, 2))
-
-
-def plain_mlp(input, *parameters, activate_last=False):
-    for layer, (w, b) in enumerate(zip(parameters[::2], parameters[1::2], strict=True)):
-        input = F.linear(input, w, b)
-        if activate_last or layer + 1 < len(parameters) // 2:
-            input = torch.relu(input)
-    return input
-
-
-def fused_mlp(input, *parameters):
-    return mlp(input, parameters[::2], parameters[1::2])
-
-
-def function_mlp(input, *parameters):
-    return MLPFunction.apply(input, False, *parameters)
-
-
-def plain_layer(input, weight, bias=None):
-    return torch.relu(F.linear(input, weight, bias))
-
-
-def function_layer(input, weight, bias=None):
-    return LinearReLUFunction.apply(input, weight, bias)
-
-
-MLPS = pytest.mark.parametrize("network", [fused_mlp, function_mlp])
-LAYERS = pytest.mark.parametrize("layer", [linear_relu, function_layer])
-
-
-def flat(arguments: Arguments) -> list[torch.Tensor | None]:
-    pairs = zip(arguments.weights, arguments.biases, strict=True)
-    return [arguments.input, *(tensor for pair in pairs for tensor in pair)]
-
-
-def draw_smooth(size: Size, bias: bool = True) -> list[torch.Tensor | None]:
-    """Float64 arguments without a sum so near 0 that a finite difference crosses the kink."""
-    for seed in range(100):
-        arguments = draw(size, torch.float64, bias, seed)
-        h, nearest = arguments.input, 1.0
-        for w, b in zip(arguments.weights, arguments.biases, strict=True):
-            z = F.linear(h, w, b)
-            nearest, h = min(nearest, z.abs().min().item()), torch.relu(z)
-        if nearest > 1e-3:
-            return flat(arguments.requires_grad())
-    raise AssertionError("no seed gives smooth arguments")
-
-
-def assert_close(got, want) -> None:
-    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)  # float64 throughout
+from pyfastnn.functional import linear_relu
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -168,68 +125,6 @@ def test_forward_mode_over_a_first_order_backward(network, dual):
         else:
             assert got is not None, "the tangent was dropped"
             assert_close(got, want)
-
-
-@MLPS
-def test_func_transforms_give_what_they_give_for_torch(network):
-    x, *parameters = [t.detach() for t in draw_smooth(SIZE)]
-    parameters = tuple(parameters)
-
-    def compare(transform) -> None:
-        assert_close(transform(network), transform(plain_mlp))
-
-    def loss(function):
-        return lambda p, x: function(x, *p).square().sum()
-
-    ensemble = tuple(torch.stack([p, 2 * p, -p]) for p in parameters)
-    tangents = tuple(torch.ones_like(p) for p in parameters)
-    compare(lambda f: torch.func.grad(loss(f))(parameters, x))
-    compare(lambda f: torch.vmap(lambda row: f(row, *parameters))(x))
-    compare(lambda f: torch.vmap(lambda p: f(x, *p))(ensemble))
-    compare(
-        lambda f: torch.vmap(lambda p: f(x, *p), in_dims=1)(
-            tuple(p.movedim(0, 1) for p in ensemble)
-        )
-    )
-    compare(
-        lambda f: torch.vmap(torch.vmap(lambda p, row: f(row, *p), (None, 0)), (0, None))(
-            ensemble, x
-        )
-    )
-    compare(lambda f: torch.vmap(torch.func.grad(loss(f)), (None, 0))(parameters, x))
-    compare(lambda f: torch.func.jvp(lambda p: f(x, *p), (parameters,), (tangents,)))
-    compare(lambda f: torch.func.jacrev(lambda x: f(x, *parameters))(x))
-    compare(lambda f: torch.func.jacfwd(lambda x: f(x, *parameters))(x))
-    compare(lambda f: torch.func.hessian(lambda x: f(x, *parameters).square().sum())(x))
-    compare(
-        lambda f: torch.func.grad(
-            lambda p: torch.func.jvp(lambda x: f(x, *p), (x,), (x,))[1].sum()
-        )(parameters)
-    )
-
-
-@LAYERS
-def test_func_transforms_of_a_layer(layer):
-    x, w, b = [t.detach() for t in draw_smooth(Size(5, (4, 6)))]
-
-    def compare(transform) -> None:
-        assert_close(transform(layer), transform(plain_layer))
-
-    for bias in (b, None):
-        compare(lambda f, bias=bias: torch.vmap(lambda row: f(row, w, bias))(x))
-        compare(
-            lambda f, bias=bias: torch.vmap(lambda w: f(x, w, bias), in_dims=2)(
-                torch.stack([w, -w], 2)
-            )
-        )
-        compare(lambda f, bias=bias: torch.func.jacrev(lambda w: f(x, w, bias))(w))
-        compare(lambda f, bias=bias: torch.func.jacfwd(lambda w: f(x, w, bias))(w))
-    compare(lambda f: torch.vmap(torch.func.grad(lambda w, r: f(r, w, b).sum()), (None, 0))(w, x))
-
-
-def test_vmap_over_rows_has_the_bits_of_the_batch():
-    x, w, b = [t.detach() for t in draw_smooth(Size(5, (4, 6)))]
-    assert torch.equal(torch.vmap(lambda row: linear_relu(row, w, b))(x), linear_relu(x, w, b))
 
 
 @MLPS

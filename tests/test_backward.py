@@ -71,7 +71,7 @@ def test_gradients_are_within_the_bound(isa, dtype, size, bias):
 
 
 @pytest.mark.parametrize("size", [Size(64, (300, 256)), Size(2048, (64, 16))], ids=str)
-def test_gradient_error_is_at_most_one_and_a_half_times_that_of_torch(dtype, size):
+def test_gradient_error_is_at_most_one_and_a_half_times_that_of_torch(isa, dtype, size):
     arguments = draw(size, dtype)
     x, (w,), (b,) = arguments
     grad = draw(Size(size.rows, (size.features[-1], 1)), dtype, seed=1).input

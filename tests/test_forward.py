@@ -85,7 +85,7 @@ def test_mlp_has_the_bits_of_its_layers_one_by_one(isa, dtype):
 @pytest.mark.parametrize(
     "size", [Size(64, (k, 100)) for k in (16, 64, 256, 300, 784, 1024, 4096)], ids=str
 )
-def test_error_is_at_most_one_and_a_half_times_that_of_torch(dtype, size):
+def test_error_is_at_most_one_and_a_half_times_that_of_torch(isa, dtype, size):
     x, (w,), (b,) = draw(size, dtype)
     right = cases.extended_matmul(x, w.T) + b.double().numpy()
     right = right * (right > 0)

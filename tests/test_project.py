@@ -1,4 +1,4 @@
-"""What the project says about itself agrees: versions, pins, commands, links, the README example."""
+"""What the project says about itself agrees: versions, pins, commands, links, the README."""
 
 import ast
 import os
@@ -142,14 +142,3 @@ def test_setup_builds_for_the_cpu_by_default(value: str) -> None:
     result = run(sys.executable, "setup.py", "--version", PYFASTNN_CUDA=value)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == PYPROJECT["project"]["version"]
-
-
-@pytest.mark.parametrize("folder", ["csrc", "pyfastnn", "tests", "benchmarks", "examples"])
-def test_no_source_file_is_longer_than_300_lines(folder: str) -> None:
-    files = [
-        path
-        for path in (ROOT / folder).rglob("*")
-        if path.suffix in {".py", ".pyi", ".c", ".cpp", ".h", ".cu", ".cuh"}
-    ]
-    assert files
-    assert [path.name for path in files if len(path.read_text().splitlines()) > 300] == []

@@ -127,12 +127,21 @@ void mask_rows(const S* src, int64_t ld_src, const S* y, int64_t ld_y, int64_t m
   }
 }
 
+// Groups of 16 rows are summed first: one chain over all rows of a block has 1.6 times the error of
+// torch's sum.
+constexpr int64_t kSumGroup = 16;
+
 template <class S>
 void column_sums(const S* src, int64_t ld, int64_t m, int64_t n, Accumulator<S>* sums, bool first) {
   using Sum = Accumulator<S>;
   for (int64_t j = 0; j < n; j += kLanes<Sum>) {
     Vec<Sum> total{};
-    for (int64_t i = 0; i < m; ++i) total = total + load_up_to(src + i * ld + j, n - j);
+    for (int64_t i = 0; i < m; i += kSumGroup) {
+      Vec<Sum> group{};
+      const int64_t end = m - i < kSumGroup ? m : i + kSumGroup;
+      for (int64_t p = i; p < end; ++p) group = group + load_up_to(src + p * ld + j, n - j);
+      total = total + group;
+    }
     if (!first) total = load_up_to(sums + j, n - j) + total;
     store_up_to(sums + j, total, n - j);
   }
