@@ -87,8 +87,9 @@ $(PACKAGES): $(CREATED) build/torch.setting constraints.txt
 
 # setup.py keeps the object files, so ninja recompiles only what changed and pip finds all of it done.
 $(BUILT): $(PACKAGES) build/flags.setting setup.py $(shell find csrc -type d -o -name '*.cpp' -o -name '*.h')
+	@touch $@.started # becomes the stamp, so that an edit made during the build counts as newer
 	$(BIN)/python setup.py -q build_ext --inplace
-	@touch $@
+	@mv $@.started $@
 
 $(INSTALLED): $(PACKAGES) setup.py pyproject.toml | $(BUILT)
 	$(PIP) install --no-build-isolation --no-deps -e .

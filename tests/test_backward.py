@@ -70,7 +70,9 @@ def test_gradients_are_within_the_bound(isa, dtype, size, bias):
                 assert_within(next(got), right[2 + 2 * layer], f"bias {layer}")
 
 
-@pytest.mark.parametrize("size", [Size(64, (300, 256)), Size(2048, (64, 16))], ids=str)
+@pytest.mark.parametrize(
+    "size", [Size(64, (300, 256)), Size(2048, (64, 16)), Size(65536, (8, 16))], ids=str
+)
 def test_gradient_error_is_at_most_one_and_a_half_times_that_of_torch(isa, dtype, size):
     arguments = draw(size, dtype)
     x, (w,), (b,) = arguments

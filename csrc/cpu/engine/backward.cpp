@@ -1,5 +1,3 @@
-#include <type_traits>
-
 #include "network.h"
 #include "schedule.h"
 
@@ -173,25 +171,22 @@ struct Backward {
     return args;
   }
 
-  // db = sum of dZ over the rows, in the blocks of wgrad's k loop.
+  // db = sum of dZ over the rows: one sum for each block of wgrad's k loop, then the sum of those.
+  // One chain over all blocks has 1.9 times the error of torch's sum at 65536 rows.
   void bgrad(int64_t l, Range out) {
     using Sum = Accumulator<S>;
     Scratch& own = Scratch::of_this_thread();
     Scratch::Frame frame(own);
-    S* db = gradients.biases[l] + out.begin;
-    Sum* sums;
-    if constexpr (std::is_same_v<S, Sum>) {
-      sums = db;
-    } else {
-      sums = own.take_array<Sum>(out.size());
-    }
     const KBlocks blocks(rows, kernels.k_per_unit);
+    Sum* block_sums = own.take_array<Sum>(blocks.count * out.size());
     for (int64_t p = 0; p < blocks.count; ++p) {
       const Range block = blocks.block(p);
       kernels.column_sums(dz[l].data + block.begin * dz[l].ld + out.begin, dz[l].ld, block.size(),
-                          out.size(), sums, p == 0);
+                          out.size(), block_sums + p * out.size());
     }
-    if constexpr (!std::is_same_v<S, Sum>) kernels.round(sums, out.size(), db);
+    Sum* total = own.take_array<Sum>(out.size());
+    active_kernels<Sum>().column_sums(block_sums, out.size(), blocks.count, out.size(), total);
+    kernels.round(total, out.size(), gradients.biases[l] + out.begin);
   }
 };
 

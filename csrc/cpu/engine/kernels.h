@@ -89,10 +89,8 @@ struct Kernels {
   // dst = y <= 0 ? 0 : src, element-wise on [m, n].
   void (*mask_rows)(const S* src, int64_t ld_src, const S* y, int64_t ld_y, int64_t m, int64_t n,
                     S* dst, int64_t ld_dst);
-  // sums[j] (+)= sum over rows of src[i * ld + j], by groups of 16 rows, from zero; then added
-  // unless `first`.
-  void (*column_sums)(const S* src, int64_t ld, int64_t m, int64_t n, Accumulator<S>* sums,
-                      bool first);
+  // sums[j] = sum over rows of src[i * ld + j], by groups of 16 rows.
+  void (*column_sums)(const S* src, int64_t ld, int64_t m, int64_t n, Accumulator<S>* sums);
   // dst[j] = src[j], rounded once.
   void (*round)(const Accumulator<S>* src, int64_t n, S* dst);
 };

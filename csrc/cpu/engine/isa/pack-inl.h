@@ -132,7 +132,7 @@ void mask_rows(const S* src, int64_t ld_src, const S* y, int64_t ld_y, int64_t m
 constexpr int64_t kSumGroup = 16;
 
 template <class S>
-void column_sums(const S* src, int64_t ld, int64_t m, int64_t n, Accumulator<S>* sums, bool first) {
+void column_sums(const S* src, int64_t ld, int64_t m, int64_t n, Accumulator<S>* sums) {
   using Sum = Accumulator<S>;
   for (int64_t j = 0; j < n; j += kLanes<Sum>) {
     Vec<Sum> total{};
@@ -142,7 +142,6 @@ void column_sums(const S* src, int64_t ld, int64_t m, int64_t n, Accumulator<S>*
       for (int64_t p = i; p < end; ++p) group = group + load_up_to(src + p * ld + j, n - j);
       total = total + group;
     }
-    if (!first) total = load_up_to(sums + j, n - j) + total;
     store_up_to(sums + j, total, n - j);
   }
 }
