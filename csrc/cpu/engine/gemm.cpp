@@ -22,6 +22,9 @@ constexpr int64_t kRowsWorthPacking = 48;
 // bytes) that a tile of more rows than a set has ways evicts itself.
 constexpr int64_t kCacheWays = 8;
 
+// Products with a sum this short are bound by writing C.
+constexpr int64_t kSmallK = 16;
+
 template <class S>
 bool rows_conflict(const Operand<S>& operand) {
   return operand.ld * static_cast<int64_t>(sizeof(S)) % 2048 == 0;
@@ -61,20 +64,21 @@ class BlockLoops {
   }
 
   // Vectors of B in a panel. Few rows would leave most of the register tile empty: where B can be
-  // read in place they take wider panels. Transposing on the way takes half of the registers.
+  // read in place they take wider panels, and so do products that mostly write C (wgrad of
+  // 1024-1024, one row: 193 -> 135 us). Transposing on the way takes half of the registers.
   int panel_vectors() const {
     if (transposes_on_the_way()) return 1;
-    const bool wide = args_.b_packed == nullptr && kernels_.in_place &&
-                      args_.b.layout == Layout::kRows &&
-                      rows_.size() <= kernels_.max_rows[kMaxPanelVectors];
+    const bool wide =
+        args_.b_packed == nullptr && kernels_.in_place && args_.b.layout == Layout::kRows &&
+        (rows_.size() <= kernels_.max_rows[kMaxPanelVectors] || k_blocks_.size <= kSmallK);
     return wide ? kMaxPanelVectors : kPanelVectors;
   }
 
   // As many rows as keep their block of A in the cache. Where k is small, C is what moves: a few
-  // rows at a time then, so that C is written along its rows (backward of 1024-1024, one row: 305
-  // -> 275 us).
+  // rows at a time then, so that C is written along its rows (dgrad and wgrad of 1024-1024, one
+  // row: 305 -> 275 us).
   void set_rows_per_block(int64_t columns) {
-    const bool moves_c = k_blocks_.size <= 16 && columns >= 8 * width_;
+    const bool moves_c = k_blocks_.size <= kSmallK && columns >= 8 * width_;
     const int64_t rows =
         moves_c ? 2 * kernels_.max_rows[kPanelVectors] : rows_in_cache(kernels_, args_.k);
     rows_per_block_ = divide_up(rows_.size(), divide_up(rows_.size(), rows));

@@ -42,13 +42,17 @@ int64_t tile_rows(const Kernels<S>& kernels, const Layers& layers) {
   return rows;
 }
 
-// Tiles small enough that every thread gets at least two, but not less than two register tiles.
+// Rows of a tile so that every thread gets the same number of tiles, at least two if they are not
+// too small for it.
 template <class S>
 int64_t balanced_tile(const Kernels<S>& kernels, int64_t rows, int64_t tile, int threads) {
-  if (threads == 1) return tile;
-  const int64_t unit = kernels.max_rows[kPanelVectors];
-  const int64_t share = divide_up(divide_up(rows, 2 * threads), unit) * unit;
-  return std::clamp(share, 2 * unit, tile);
+  const int64_t smallest = 2 * kernels.max_rows[kPanelVectors];
+  int64_t tiles = divide_up(rows, tile);
+  if (threads > 1) {
+    tiles = std::max<int64_t>(tiles, std::min<int64_t>(2 * threads, rows / smallest));
+    tiles = divide_up(tiles, threads) * threads;
+  }
+  return divide_up(rows, tiles);
 }
 
 template <class S>
