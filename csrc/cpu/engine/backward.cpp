@@ -1,37 +1,78 @@
+#include <type_traits>
+
 #include "network.h"
 #include "schedule.h"
 
 namespace pyfastnn::engine {
 namespace {
 
+// Rows that are taken at a time. dZ of so few stays in the cache (64 wide: 1 MB a layer) until
+// wgrad has used it, and memory does not grow with the batch. A constant, so that sums do not
+// depend on threads.
+constexpr int64_t kPartRows = 4096;
+
 template <class S>
 struct Backward {
+  using Sum = Accumulator<S>;
+
   const Kernels<S>& kernels;
   const std::vector<Layer<S>>& layers;
-  const int64_t rows;
+  const int64_t all_rows;
   const Matrix<const S> input;
   const std::vector<Matrix<const S>>& outputs;
   const Matrix<const S> grad_output;
   const Gradients<S>& gradients;
   Scratch& scratch;
   const int64_t top = static_cast<int64_t>(layers.size()) - 1;
-  int64_t low = 0;  // the lowest layer whose dZ is needed
-  std::vector<Matrix<S>> dz =
-      {};  // dZ_l [rows, out_l] for low <= l <= top; kept for the weight gradients
+  int64_t low = 0;                            // the lowest layer whose dZ is needed
+  int64_t begin = 0, rows = 0;                // of the part at hand
+  std::vector<Matrix<S>> dz = {};             // dZ_l [rows, out_l] for low <= l <= top
+  std::vector<Sum*> weight_sums = {};         // dW_l between parts, for 16-bit types
+  std::vector<Sum*> bias_sums = {};           // [blocks of rows, out_l]: sums for db_l
+  std::vector<PackedOperand<S>> packed = {};  // W of layers top, top - 1, ... for tiles
 
   void run() {
     while (low <= top && !wants_layer(low)) ++low;
     if (low > top) return;
-    dz.resize(layers.size());
-    for (int64_t l = low; l <= top; ++l) dz[l] = make_dz(l);
+    const int64_t parts = std::max<int64_t>(1, divide_up(all_rows, kPartRows));
     const int64_t tile = tile_rows(kernels, layers);
-    if (rows <= tile) {
-      data_gradients_by_layers();
-    } else {
-      data_gradients_by_tiles(tile);
+    reserve(parts);
+    if (all_rows > tile) pack_weights();
+    for (int64_t part = 0; part < parts; ++part) {
+      begin = part * kPartRows;
+      rows = std::min(all_rows - begin, kPartRows);
+      if (!top_is_masked()) dz[top] = {const_cast<S*>(row_of(grad_output)), grad_output.ld};
+      if (rows <= tile) {
+        data_gradients_by_layers();
+      } else {
+        data_gradients_by_tiles(tile);
+      }
+      weight_gradients();
     }
-    weight_gradients();
   }
+
+  void reserve(int64_t parts) {
+    dz.resize(layers.size());
+    weight_sums.resize(layers.size());
+    bias_sums.resize(layers.size());
+    const int64_t part_rows = std::min(all_rows, kPartRows);
+    const int64_t blocks = parts * KBlocks(part_rows, kernels.k_per_unit).count;
+    for (int64_t l = low; l <= top; ++l) {
+      const Layer<S>& layer = layers[l];
+      if (l < top || top_is_masked()) {
+        const int64_t ld = scratch_ld<S>(layer.out);
+        dz[l] = {scratch.take_array<S>(part_rows * ld), ld};
+      }
+      if (parts > 1 && !std::is_same_v<S, Sum> && gradients.weights[l] != nullptr) {
+        weight_sums[l] = scratch.take_array<Sum>(layer.out * layer.in);
+      }
+      if (gradients.biases[l] != nullptr)
+        bias_sums[l] = scratch.take_array<Sum>(blocks * layer.out);
+    }
+  }
+
+  // The first row of the part.
+  const S* row_of(const Matrix<const S>& matrix) const { return matrix.data + begin * matrix.ld; }
 
   bool wants_layer(int64_t l) const {
     return gradients.weights[l] != nullptr || gradients.biases[l] != nullptr ||
@@ -41,16 +82,10 @@ struct Backward {
   // Without a ReLU on top, dZ is grad_output itself.
   bool top_is_masked() const { return layers[top].relu; }
 
-  Matrix<S> make_dz(int64_t l) {
-    if (l == top && !top_is_masked()) return {const_cast<S*>(grad_output.data), grad_output.ld};
-    const int64_t ld = scratch_ld<S>(layers[l].out);
-    return {scratch.take_array<S>(rows * ld), ld};
-  }
-
   void mask_top(Range range) {
     const Matrix<const S>& y = outputs[top];
-    kernels.mask_rows(grad_output.data + range.begin * grad_output.ld, grad_output.ld,
-                      y.data + range.begin * y.ld, y.ld, range.size(), layers[top].out,
+    kernels.mask_rows(row_of(grad_output) + range.begin * grad_output.ld, grad_output.ld,
+                      row_of(y) + range.begin * y.ld, y.ld, range.size(), layers[top].out,
                       dz[top].data + range.begin * dz[top].ld, dz[top].ld);
   }
 
@@ -63,10 +98,10 @@ struct Backward {
     args.k = layer.out;
     args.a = {dz[l].data, dz[l].ld, Layout::kRows};
     args.b = {layer.weight, layer.ld_weight, Layout::kRows};
-    args.c = l == 0 ? gradients.input : dz[l - 1].data;
+    args.c = l == 0 ? gradients.input + begin * layer.in : dz[l - 1].data;
     args.ldc = l == 0 ? layer.in : dz[l - 1].ld;
     if (l > 0) {
-      args.mask = outputs[l - 1].data;
+      args.mask = row_of(outputs[l - 1]);
       args.ld_mask = outputs[l - 1].ld;
     }
     return args;
@@ -83,16 +118,20 @@ struct Backward {
     for (int64_t l = top; l >= 0 && needs_dgrad(l); --l) gemm_by_columns(kernels, dgrad(l));
   }
 
+  void pack_weights() {
+    std::vector<PackJob<S>> jobs;
+    for (int64_t l = top; l >= 0 && needs_dgrad(l); --l) {
+      const Layer<S>& layer = layers[l];
+      jobs.push_back({{layer.weight, layer.ld_weight, Layout::kRows}, layer.out, layer.in});
+    }
+    packed = pack_operands(kernels, jobs, scratch);
+  }
+
   void data_gradients_by_tiles(int64_t tile) {
-    std::vector<PackJob<S>> jobs;  // of layers top, top - 1, ...
     int64_t work = rows * layers[top].out * 8;
     for (int64_t l = top; l >= 0 && needs_dgrad(l); --l) {
-      const Gemm<S> args = dgrad(l);
-      jobs.push_back({args.b, args.k, args.n});
-      work += gemm_work(args.m, args.n, args.k);
+      work += gemm_work(rows, layers[l].in, layers[l].out);
     }
-    Scratch::Frame frame(scratch);
-    const auto packed = pack_operands(kernels, jobs, scratch);
     const int threads = threads_for(work);
     const int64_t step = balanced_tile(kernels, rows, tile, threads);
     parallel_tasks(divide_up(rows, step), threads, [&](int64_t task) {
@@ -106,8 +145,7 @@ struct Backward {
     });
   }
 
-  // ---- sums over the rows: each thread owns a part of dW, so no sum depends on the number of
-  // threads ----------------
+  // ---- sums over the rows: each thread owns a part of dW, so no sum depends on their number ----
 
   // A part of dW_l: rows of out, columns of in. The part that has column 0 makes that part of db_l
   // too.
@@ -165,27 +203,34 @@ struct Backward {
     args.n = layers[l].in;
     args.k = rows;
     args.a = {dz[l].data, dz[l].ld, Layout::kColumns};
-    args.b = {h.data, h.ld, Layout::kRows};
+    args.b = {row_of(h), h.ld, Layout::kRows};
     args.c = gradients.weights[l];
     args.ldc = layers[l].in;
+    args.first = begin == 0;
+    args.last = is_last_part();
+    args.sums = weight_sums[l];
     return args;
   }
 
-  // db = sum of dZ over the rows: one sum for each block of wgrad's k loop, then the sum of those.
-  // One chain over all blocks has 1.9 times the error of torch's sum at 65536 rows.
+  bool is_last_part() const { return begin + rows == all_rows; }
+
+  // db = sum of dZ over the rows: one sum for each block of wgrad's k loop, at the end the sum of
+  // those. One chain over all blocks has 1.9 times the error of torch's sum at 65536 rows.
   void bgrad(int64_t l, Range out) {
-    using Sum = Accumulator<S>;
-    Scratch& own = Scratch::of_this_thread();
-    Scratch::Frame frame(own);
+    const int64_t width = layers[l].out;
     const KBlocks blocks(rows, kernels.k_per_unit);
-    Sum* block_sums = own.take_array<Sum>(blocks.count * out.size());
+    const int64_t before = begin / kPartRows * KBlocks(kPartRows, kernels.k_per_unit).count;
+    Sum* sums = bias_sums[l] + out.begin;
     for (int64_t p = 0; p < blocks.count; ++p) {
       const Range block = blocks.block(p);
       kernels.column_sums(dz[l].data + block.begin * dz[l].ld + out.begin, dz[l].ld, block.size(),
-                          out.size(), block_sums + p * out.size());
+                          out.size(), sums + (before + p) * width);
     }
+    if (!is_last_part()) return;
+    Scratch& own = Scratch::of_this_thread();
+    Scratch::Frame frame(own);
     Sum* total = own.take_array<Sum>(out.size());
-    active_kernels<Sum>().column_sums(block_sums, out.size(), blocks.count, out.size(), total);
+    active_kernels<Sum>().column_sums(sums, width, before + blocks.count, out.size(), total);
     kernels.round(total, out.size(), gradients.biases[l] + out.begin);
   }
 };

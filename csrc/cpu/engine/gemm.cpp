@@ -97,8 +97,8 @@ class BlockLoops {
       k_range_ = k_blocks_.block(p);
       panel_ = {};
       panel_.k = units_of(k_range_.size());
-      panel_.first = p == 0;
-      panel_.last = p + 1 == k_blocks_.count;
+      panel_.first = args_.first && p == 0;
+      panel_.last = args_.last && p + 1 == k_blocks_.count;
       b_slot_bytes_ = one_block ? 0 : width_ * panel_.k * kernels_.unit_bytes;
       reserve_b(columns);
       for (int64_t i = rows_.begin; i < rows_.end; i += rows_per_block_) {
@@ -111,6 +111,8 @@ class BlockLoops {
   void set_partial(Range columns) {
     if constexpr (std::is_same_v<S, Accumulator<S>>) {
       partial_ = {args_.c + rows_.begin * args_.ldc + columns.begin, args_.ldc};
+    } else if (args_.sums != nullptr) {
+      partial_ = {args_.sums + rows_.begin * args_.n + columns.begin, args_.n};
     } else if (k_blocks_.count > 1) {
       partial_ = {scratch_.take_array<Accumulator<S>>(rows_.size() * columns.size()),
                   columns.size()};

@@ -41,6 +41,9 @@ struct PackedOperand {
 };
 
 // C[rows, columns] of C[m, n] = A[m, k] B[k, n], then bias, ReLU, mask (see PanelArgs).
+// A sum that is too long for one call comes in several: the first starts from zero, each adds its
+// blocks of k, the last runs the epilogue. Between them float and double keep the sums in C, 16-bit
+// types in `sums` [m, n].
 template <class S>
 struct Gemm {
   int64_t m, n, k;
@@ -53,6 +56,8 @@ struct Gemm {
   bool relu = false;
   const S* mask = nullptr;
   int64_t ld_mask = 0;
+  bool first = true, last = true;
+  Accumulator<S>* sums = nullptr;
 };
 
 template <class S>

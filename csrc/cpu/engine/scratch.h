@@ -57,7 +57,7 @@ class Scratch {
   static constexpr size_t kAlignment = 64;
   static constexpr size_t kFirstBlock = size_t{1} << 20;
   static constexpr size_t kKeep =
-      size_t{64} << 20;  // more than this is given back when the outermost frame ends
+      size_t{128} << 20;  // more than this is given back when the outermost frame ends
 
   struct Block {
     void* data;
