@@ -56,8 +56,8 @@ class Scratch {
  private:
   static constexpr size_t kAlignment = 64;
   static constexpr size_t kFirstBlock = size_t{1} << 20;
-  static constexpr size_t kKeep =
-      size_t{128} << 20;  // more than this is given back when the outermost frame ends
+  // More than this is given back when the outermost frame ends.
+  static constexpr size_t kKeep = size_t{128} << 20;
 
   struct Block {
     void* data;
