@@ -11,6 +11,13 @@ import torch
 import pyfastnn
 
 REBUILD = "pip install --no-build-isolation"
+# The finder of an editable install would answer for the modules that the copy lacks.
+IMPORT = """
+import sys
+sys.meta_path = [f for f in sys.meta_path if "__editable__" not in getattr(f, "__module__", "")]
+import pyfastnn
+print(pyfastnn.__file__)
+"""
 MINOR = ".".join(torch.__version__.split(".")[:2])
 
 
@@ -24,7 +31,7 @@ def import_copy(folder: Path, built_against: str | None) -> subprocess.Completed
         for library in package.glob("_C*.so"):
             shutil.copy(library, folder / "pyfastnn")
     return subprocess.run(
-        [sys.executable, "-c", "import pyfastnn; print(pyfastnn.__file__)"],
+        [sys.executable, "-c", IMPORT],
         cwd=folder,
         env={"PYTHONPATH": str(folder)},
         capture_output=True,
