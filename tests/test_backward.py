@@ -102,15 +102,15 @@ def leaves_of(arguments: cases.Arguments, subset: tuple[bool, ...]) -> list[torc
     return [tensor.detach().requires_grad_(needed) for tensor, needed in pairs]
 
 
-def test_every_subset_of_requires_grad(isa, dtype):
-    size = Size(20, (7, 18, 5))
+def check_every_subset(function, size: Size, dtype: torch.dtype) -> None:
+    """Each subset of the arguments gets the gradients that it gets when all are asked for."""
     plain = draw(size, dtype)
-    grad = torch.randn(20, 5, dtype=torch.float64).to(dtype)
-    whole = plain.requires_grad()
-    every = torch.autograd.grad(mlp(*whole), whole.tensors(), grad)
-    for subset in product([False, True], repeat=5):
+    grad = torch.randn(size.rows, size.features[-1], dtype=torch.float64).to(dtype)
+    whole = plain.requires_grad().tensors()
+    every = torch.autograd.grad(function(*whole), whole, grad)
+    for subset in product([False, True], repeat=len(whole)):
         leaves = leaves_of(plain, subset)
-        y = mlp(leaves[0], leaves[1::2], leaves[2::2])
+        y = function(*leaves)
         assert y.requires_grad == any(subset)
         if y.requires_grad:
             y.backward(grad)
@@ -118,23 +118,14 @@ def test_every_subset_of_requires_grad(isa, dtype):
             assert (leaf.grad is not None) == needed
             if needed:
                 assert_same_bits(leaf.grad, want, str(subset))
+
+
+def test_every_subset_of_requires_grad(isa, dtype):
+    check_every_subset(lambda x, *p: mlp(x, p[::2], p[1::2]), Size(20, (7, 18, 5)), dtype)
 
 
 def test_every_subset_of_requires_grad_of_one_layer(isa, dtype):
-    plain = draw(Size(20, (7, 18)), dtype)
-    grad = torch.randn(20, 18, dtype=torch.float64).to(dtype)
-    whole = plain.requires_grad().tensors()
-    every = torch.autograd.grad(linear_relu(*whole), whole, grad)
-    for subset in product([False, True], repeat=3):
-        leaves = leaves_of(plain, subset)
-        y = linear_relu(*leaves)
-        assert y.requires_grad == any(subset)
-        if y.requires_grad:
-            y.backward(grad)
-        for leaf, needed, want in zip(leaves, subset, every, strict=True):
-            assert (leaf.grad is not None) == needed
-            if needed:
-                assert_same_bits(leaf.grad, want, str(subset))
+    check_every_subset(linear_relu, Size(20, (7, 18)), dtype)
 
 
 def test_the_backward_op_returns_exactly_what_is_asked_for(isa, dtype):

@@ -6,7 +6,6 @@
 namespace pyfastnn::engine {
 namespace {
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
 
 // A block of A, [rows, one block of k], stays in this much of the L2 cache, and a block of packed B

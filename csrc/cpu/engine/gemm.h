@@ -11,6 +11,8 @@
 
 namespace pyfastnn::engine {
 
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 template <class S>
 struct Operand {
   const S* data;
@@ -67,7 +69,7 @@ int64_t panel_width(const Kernels<S>& kernels) {
 
 template <class S>
 int64_t panel_count(const Kernels<S>& kernels, int64_t n) {
-  return (n + panel_width(kernels) - 1) / panel_width(kernels);
+  return divide_up(n, panel_width(kernels));
 }
 
 // Bytes of all panels of B[k, n].

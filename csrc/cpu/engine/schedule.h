@@ -10,8 +10,6 @@
 
 namespace pyfastnn::engine {
 
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Work of one product in floating-point operations. Reading and packing a weight costs about as
 // much as 32 of them: it decides for batches of a few rows.
 inline int64_t gemm_work(int64_t m, int64_t n, int64_t k) { return n * k * (2 * m + 32); }
