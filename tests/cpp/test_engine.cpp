@@ -179,9 +179,15 @@ void check_exact(const std::string& type) {
     check_layer<S>(rows + 1, n, 9, 0, type);
   for (int64_t k = 1; k <= 2 * lanes + 1; ++k) check_layer<S>(5, lanes + 1, k, 1, type);
   // Few rows with wide panels and with weights read in place, whole vectors and not.
-  for (int64_t m = 1; m <= kernels.max_rows_unpacked + 1; ++m) {
-    for (int64_t n : {lanes, panel, 2 * panel, 3 * lanes, 2 * panel + 1})
-      check_layer<S>(m, n, 2 * lanes + 3, 0, type);
+  for (int64_t m = 1; m <= kernels.max_rows_transposed + 1; ++m) {
+    for (int64_t n : {lanes, panel, 2 * panel, 3 * lanes, 2 * panel + 1}) {
+      for (int64_t k : {2 * lanes + 3, int64_t{270}}) check_layer<S>(m, n, k, 0, type);
+    }
+  }
+  // Every rest of a sum in chains, in one block of k and in two.
+  for (int64_t k : {256, 1024}) {
+    for (int64_t rest = 1; rest <= 2 * lanes; ++rest)
+      check_layer<S>(2, 2 * panel, k + rest, 0, type);
   }
   // Blocks of k, in units and in pairs; a leading dimension whose rows share a cache set; nothing
   // to sum.
@@ -272,6 +278,7 @@ void check_type(const std::string& type) {
   check_exact<S>(type);
   check_networks<S>(type);
   check_same_bits<S>(40, 300, type);
+  check_same_bits<S>(73, 1030, type);
   check_same_bits<S>(512, 64, type);
 }
 

@@ -35,7 +35,7 @@ struct Backward {
     while (low <= top && !wants_layer(low)) ++low;
     if (low > top) return;
     const int64_t parts = std::max<int64_t>(1, divide_up(all_rows, kPartRows));
-    const int64_t tile = tile_rows(kernels, layers);
+    const int64_t tile = tile_rows(kernels, layers, Order::kAscending);
     reserve(parts);
     if (all_rows > tile) pack_weights();
     for (int64_t part = 0; part < parts; ++part) {
@@ -56,7 +56,7 @@ struct Backward {
     weight_sums.resize(layers.size());
     bias_sums.resize(layers.size());
     const int64_t part_rows = std::min(all_rows, kPartRows);
-    const int64_t blocks = parts * KBlocks(part_rows, kernels.k_per_unit).count;
+    const int64_t blocks = parts * row_blocks(part_rows).count;
     for (int64_t l = low; l <= top; ++l) {
       const Layer<S>& layer = layers[l];
       if (l < top || top_is_masked()) {
@@ -69,6 +69,11 @@ struct Backward {
       if (gradients.biases[l] != nullptr)
         bias_sums[l] = scratch.take_array<Sum>(blocks * layer.out);
     }
+  }
+
+  // The blocks in which wgrad sums over rows.
+  KBlocks row_blocks(int64_t count) const {
+    return KBlocks(count, kernels.k_per_unit, Order::kAscending);
   }
 
   // The first row of the part.
@@ -218,8 +223,8 @@ struct Backward {
   // those. One chain over all blocks has 1.9 times the error of torch's sum at 65536 rows.
   void bgrad(int64_t l, Range out) {
     const int64_t width = layers[l].out;
-    const KBlocks blocks(rows, kernels.k_per_unit);
-    const int64_t before = begin / kPartRows * KBlocks(kPartRows, kernels.k_per_unit).count;
+    const KBlocks blocks = row_blocks(rows);
+    const int64_t before = begin / kPartRows * row_blocks(kPartRows).count;
     Sum* sums = bias_sums[l] + out.begin;
     for (int64_t p = 0; p < blocks.count; ++p) {
       const Range block = blocks.block(p);

@@ -4,6 +4,8 @@
 namespace pyfastnn::engine {
 namespace {
 
+constexpr Order kFpropOrder = Order::kInterleaved;
+
 // Y = relu(X W^T + b)
 template <class S>
 Gemm<S> fprop(const Layer<S>& layer, int64_t rows, Matrix<const S> input, Matrix<S> output) {
@@ -13,6 +15,7 @@ Gemm<S> fprop(const Layer<S>& layer, int64_t rows, Matrix<const S> input, Matrix
   args.k = layer.in;
   args.a = {input.data, input.ld, Layout::kRows};
   args.b = {layer.weight, layer.ld_weight, Layout::kColumns};  // B = W^T
+  args.order = kFpropOrder;
   args.c = output.data;
   args.ldc = output.ld;
   args.bias = layer.bias;
@@ -84,7 +87,7 @@ void forward(const std::vector<Layer<S>>& layers, int64_t rows, Matrix<const S> 
   const Kernels<S>& kernels = active_kernels<S>();
   Scratch& scratch = Scratch::of_this_thread();
   Scratch::Frame frame(scratch);
-  const int64_t tile = tile_rows(kernels, layers);
+  const int64_t tile = tile_rows(kernels, layers, kFpropOrder);
   if (rows <= tile) {
     forward_by_layers(kernels, layers, rows, input, outputs, scratch);
   } else {

@@ -6,8 +6,6 @@
 namespace pyfastnn::engine {
 namespace {
 
-int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
-
 // A block of A, [rows, one block of k], stays in this much of the L2 cache, and a block of packed B
 // in that much.
 constexpr int64_t kABlockBytes = 128 * 1024;
@@ -21,12 +19,26 @@ constexpr int64_t kRowsWorthPacking = 48;
 // bytes) that a tile of more rows than a set has ways evicts itself.
 constexpr int64_t kCacheWays = 8;
 
-// Products with a sum this short are bound by writing C.
-constexpr int64_t kSmallK = 16;
+// Products with a sum this short are bound by writing C; a part of B stays in so much of the L1
+// cache then.
+constexpr int64_t kShortSum = 16;
+constexpr int64_t kShortBBytes = 16 * 1024;
 
 template <class S>
 bool rows_conflict(const Operand<S>& operand) {
   return operand.ld * static_cast<int64_t>(sizeof(S)) % 2048 == 0;
+}
+
+// Whether the elements of a unit lie in one piece of memory, aligned as a unit: then the operand
+// can be read without packing. `k_contiguous`: neighbours along k are neighbours in memory.
+template <class S>
+bool lies_in_units(const Kernels<S>& kernels, const Operand<S>& operand, int64_t k,
+                   bool k_contiguous) {
+  if (!kernels.same_bits) return false;
+  if (kernels.k_per_unit == 1) return true;
+  return k_contiguous && operand.ld % kernels.k_per_unit == 0 && k % kernels.k_per_unit == 0 &&
+         reinterpret_cast<uintptr_t>(operand.data) % static_cast<uintptr_t>(kernels.unit_bytes) ==
+             0;
 }
 
 template <class S>
@@ -37,49 +49,69 @@ class BlockLoops {
         args_(args),
         rows_(rows),
         scratch_(scratch),
-        k_blocks_(args.k, kernels.k_per_unit),
-        width_(kernels.lanes * panel_vectors()) {}
+        k_blocks_(args.k, kernels.k_per_unit, args.order),
+        a_in_place_(lies_in_units(kernels, args.a, args.k, args.a.layout == Layout::kRows)),
+        b_in_place_(args.b_packed == nullptr &&
+                    lies_in_units(kernels, args.b, args.k, args.b.layout == Layout::kColumns)) {}
+
+  void run(Range columns) {
+    const int64_t whole = columns.size() / kernels_.lanes * kernels_.lanes;
+    reads_transposed_ = may_read_transposed() && whole > 0;
+    const int64_t split = reads_transposed_ ? columns.begin + whole : columns.end;
+    run_blocks({columns.begin, split});
+    reads_transposed_ = false;
+    run_blocks({split, columns.end});
+  }
+
+ private:
+  // Few rows are not worth a packed copy of B^T.
+  bool may_read_transposed() const {
+    return b_in_place_ && args_.b.layout == Layout::kColumns && k_blocks_.in_chains &&
+           rows_.size() <= kernels_.max_rows_transposed;
+  }
 
   // jc loop: columns whose part of B, one block of k deep, stays in the cache while all rows pass
-  // by.
-  void run(Range columns) {
+  // by. A B^T that is read as it lies is read once: whole rows of it in one go suit the hardware's
+  // prefetching.
+  void run_blocks(Range columns) {
+    width_ = panel_width();
     const int64_t panel_bytes =
         std::max<int64_t>(1, units_of(k_blocks_.size)) * width_ * kernels_.unit_bytes;
     const int64_t nc = std::max<int64_t>(1, kBBlockBytes / panel_bytes);
-    // Weights that are transposed on the way are read once: whole rows in one go suit the
-    // hardware's prefetching.
-    const int64_t step = transposes_on_the_way() ? width_ : nc * width_;
-    set_rows_per_block(std::min(step, columns.size()));
+    const int64_t step = reads_transposed_ ? width_ : nc * width_;
+    set_rows_per_block();
     for (int64_t j = columns.begin; j < columns.end; j += step) {
       run_columns({j, std::min(j + step, columns.end)});
     }
   }
 
- private:
-  // Few rows are not worth a packed copy of B^T.
-  bool transposes_on_the_way() const {
-    return args_.b_packed == nullptr && kernels_.in_place && args_.b.layout == Layout::kColumns &&
-           rows_.size() <= kernels_.max_rows_unpacked;
+  // C is what moves (wgrad of 1024-1024, one row: 133 -> 52 us).
+  bool is_short() const {
+    return kernels_.gemm_short != nullptr && a_in_place_ && b_in_place_ &&
+           args_.b.layout == Layout::kRows &&
+           args_.k <= (rows_conflict(args_.b) ? kCacheWays : kShortSum);
   }
 
-  // Vectors of B in a panel. Few rows would leave most of the register tile empty: where B can be
-  // read in place they take wider panels, and so do products that mostly write C (wgrad of
-  // 1024-1024, one row: 193 -> 135 us). Transposing on the way takes half of the registers.
+  // Columns of a panel. Few rows would leave most of the register tile empty: where B can be
+  // read in place they take wider panels.
+  int64_t panel_width() const {
+    if (is_short()) {
+      const int64_t column = std::max<int64_t>(1, args_.k) * kernels_.unit_bytes;
+      return round_up(kShortBBytes / column, kernels_.lanes);
+    }
+    return kernels_.lanes * panel_vectors();
+  }
+
   int panel_vectors() const {
-    if (transposes_on_the_way()) return 1;
-    const bool wide =
-        args_.b_packed == nullptr && kernels_.in_place && args_.b.layout == Layout::kRows &&
-        (rows_.size() <= kernels_.max_rows[kMaxPanelVectors] || k_blocks_.size <= kSmallK);
-    return wide ? kMaxPanelVectors : kPanelVectors;
+    if (reads_transposed_) return 4;
+    if (!b_in_place_ || args_.b.layout == Layout::kColumns) return kPanelVectors;
+    if (rows_.size() <= kernels_.max_rows[8]) return 8;
+    return rows_.size() <= kernels_.max_rows[4] ? 4 : kPanelVectors;
   }
 
-  // As many rows as keep their block of A in the cache. Where k is small, C is what moves: a few
-  // rows at a time then, so that C is written along its rows (dgrad and wgrad of 1024-1024, one
-  // row: 305 -> 275 us).
-  void set_rows_per_block(int64_t columns) {
-    const bool moves_c = k_blocks_.size <= kSmallK && columns >= 8 * width_;
-    const int64_t rows =
-        moves_c ? 2 * kernels_.max_rows[kPanelVectors] : rows_in_cache(kernels_, args_.k);
+  // As many rows as keep their block of A in the cache.
+  void set_rows_per_block() {
+    const int64_t rows = is_short() ? rows_.size() : rows_in_cache(kernels_, args_.k, args_.order);
     rows_per_block_ = divide_up(rows_.size(), divide_up(rows_.size(), rows));
   }
 
@@ -91,13 +123,17 @@ class BlockLoops {
     Scratch::Frame frame(scratch_);
     set_partial(columns);
     const bool one_block = rows_per_block_ >= rows_.size();
-    for (int64_t p = 0; p < k_blocks_.count; ++p) {
+    // The kernel for a B^T that is read as it lies goes through the blocks itself.
+    const int64_t steps = reads_transposed_ ? 1 : k_blocks_.count;
+    for (int64_t p = 0; p < steps; ++p) {
       Scratch::Frame block_frame(scratch_);
-      k_range_ = k_blocks_.block(p);
+      k_range_ = reads_transposed_ ? Range{0, args_.k} : k_blocks_.block(p);
       panel_ = {};
+      panel_.k_block = units_of(k_blocks_.size);
       panel_.k = units_of(k_range_.size());
+      panel_.in_chains = k_blocks_.in_chains;
       panel_.first = args_.first && p == 0;
-      panel_.last = args_.last && p + 1 == k_blocks_.count;
+      panel_.last = args_.last && p + 1 == steps;
       b_slot_bytes_ = one_block ? 0 : width_ * panel_.k * kernels_.unit_bytes;
       reserve_b(columns);
       for (int64_t i = rows_.begin; i < rows_.end; i += rows_per_block_) {
@@ -138,7 +174,7 @@ class BlockLoops {
       panel_.relu = args_.relu;
       panel_.mask = args_.mask == nullptr ? nullptr : args_.mask + rows.begin * args_.ld_mask + j;
       panel_.ld_mask = args_.ld_mask;
-      kernels_.gemm_panel(panel_);
+      (is_short() ? kernels_.gemm_short : kernels_.gemm_panel)(panel_);
     }
   }
 
@@ -148,9 +184,12 @@ class BlockLoops {
     const bool by_rows = a.layout == Layout::kRows;
     const S* corner = a.data + (by_rows ? rows.begin * a.ld + k_range_.begin
                                         : k_range_.begin * a.ld + rows.begin);
-    if (kernels_.in_place && !(rows_conflict(a) && rows.size() > kCacheWays)) {
+    // A B^T that is read as it lies has 8 rows of its own in the set.
+    const bool in_each_others_way =
+        rows_conflict(a) && rows.size() > (reads_transposed_ ? 1 : kCacheWays);
+    if (is_short() || (a_in_place_ && !in_each_others_way)) {
       panel_.a = corner;
-      panel_.lda = a.ld;
+      panel_.lda = a.ld / kernels_.k_per_unit;
       return;
     }
     // 16 units beyond a power of two, so that the packed rows do not conflict themselves.
@@ -168,9 +207,9 @@ class BlockLoops {
 
   // Where a panel of `n` columns may be read as it lies.
   bool b_in_place(int64_t n) const {
-    if (!kernels_.in_place || n % kernels_.lanes != 0) return false;
-    return args_.b.layout == Layout::kRows ? rows_.size() <= kRowsWorthPacking
-                                           : panel_vectors() == 1;
+    if (is_short()) return true;
+    if (!b_in_place_ || n % kernels_.lanes != 0) return false;
+    return args_.b.layout == Layout::kRows ? rows_.size() <= kRowsWorthPacking : reads_transposed_;
   }
 
   // Room for the panels that have to be packed: one if each is used up at once, all if more rows
@@ -199,7 +238,7 @@ class BlockLoops {
     if (b_in_place(panel_.n)) {
       panel_.b_layout = b.layout;
       panel_.b = corner;
-      panel_.ldb = b.ld;
+      panel_.ldb = b.ld / kernels_.k_per_unit;
       return;
     }
     panel_.b = slot;
@@ -219,7 +258,9 @@ class BlockLoops {
   const Range rows_;
   Scratch& scratch_;
   const KBlocks k_blocks_;
-  const int64_t width_;  // of a panel
+  const bool a_in_place_, b_in_place_;  // operands may be read where they lie
+  bool reads_transposed_ = false;       // B^T as it lies, for few rows of A
+  int64_t width_ = 0;                   // of a panel
   int64_t rows_per_block_ = 0;
   Partial partial_;
   Range k_range_{};
@@ -230,41 +271,9 @@ class BlockLoops {
 
 }  // namespace
 
-KBlocks::KBlocks(int64_t k_, int64_t k_per_unit) : k(k_) {
-  const int64_t units = divide_up(k, k_per_unit);
-  count = std::max<int64_t>(1, divide_up(units, kMax));
-  size = round_up(divide_up(units, count), 16) *
-         k_per_unit;  // even blocks: 784 = 3 x 208 + 160, not 3 x 256 + 16
-  count = std::max<int64_t>(1, divide_up(k, std::max<int64_t>(1, size)));
-}
-
-Range KBlocks::block(int64_t index) const {
-  return {index * size, std::min(k, (index + 1) * size)};
-}
-
 template <class S>
-int64_t packed_bytes(const Kernels<S>& kernels, int64_t k, int64_t n) {
-  return panel_count(kernels, n) * divide_up(k, kernels.k_per_unit) * panel_width(kernels) *
-         kernels.unit_bytes;
-}
-
-template <class S>
-void pack_panel(const Kernels<S>& kernels, const Operand<S>& b, int64_t k, int64_t n, int64_t panel,
-                void* data) {
-  const int64_t width = panel_width(kernels);
-  const int64_t panel_bytes = divide_up(k, kernels.k_per_unit) * width * kernels.unit_bytes;
-  const int64_t j = panel * width;
-  void* dst = static_cast<char*>(data) + panel * panel_bytes;
-  if (b.layout == Layout::kRows) {
-    kernels.pack_plain(b.data + j, b.ld, k, std::min(width, n - j), dst, width);
-  } else {
-    kernels.pack_transposed(b.data + j * b.ld, b.ld, k, std::min(width, n - j), dst, width);
-  }
-}
-
-template <class S>
-int64_t rows_in_cache(const Kernels<S>& kernels, int64_t k) {
-  const KBlocks blocks(k, kernels.k_per_unit);
+int64_t rows_in_cache(const Kernels<S>& kernels, int64_t k, Order order) {
+  const KBlocks blocks(k, kernels.k_per_unit, order);
   const int64_t units = std::max<int64_t>(16, divide_up(blocks.size, kernels.k_per_unit));
   return round_up(std::clamp<int64_t>(kABlockBytes / (units * kernels.unit_bytes), 48, 480),
                   kernels.max_rows[kPanelVectors]);
@@ -278,11 +287,8 @@ void gemm(const Kernels<S>& kernels, const Gemm<S>& args, Range rows, Range colu
   BlockLoops<S>(kernels, args, rows, scratch).run(columns);
 }
 
-#define PYFASTNN_INSTANTIATE(S)                                                             \
-  template int64_t packed_bytes(const Kernels<S>&, int64_t, int64_t);                       \
-  template void pack_panel(const Kernels<S>&, const Operand<S>&, int64_t, int64_t, int64_t, \
-                           void*);                                                          \
-  template int64_t rows_in_cache(const Kernels<S>&, int64_t);                               \
+#define PYFASTNN_INSTANTIATE(S)                                      \
+  template int64_t rows_in_cache(const Kernels<S>&, int64_t, Order); \
   template void gemm(const Kernels<S>&, const Gemm<S>&, Range, Range);
 PYFASTNN_INSTANTIATE(float)
 PYFASTNN_INSTANTIATE(double)

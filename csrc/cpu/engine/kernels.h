@@ -4,7 +4,9 @@
 // Everything above this line is plain C++; everything below is compiled once for each ISA
 // (isa/*.cpp). A table holds packing, one matrix kernel and two element-wise helpers. The matrix
 // kernel fixes the order of every sum, so that results do not depend on batch size, tile, or
-// threads: ascending k inside a block, each block summed from zero.
+// threads. A block of k is one chain of sums, ascending from zero, or G of them, where G units fill
+// 16 bytes: chain q takes units q, q + G, q + 2 G, ..., and the block is ((chain 0 + chain 1) +
+// ...).
 #pragma once
 
 #include <cstdint>
@@ -39,18 +41,20 @@ enum class Layout { kRows, kColumns };
 // operands consist of units.
 //
 // C[0:m, 0:n] (+)= A[0:m, 0:k] B[0:k, 0:n] for one panel of B (n <= panel width) and one block of
-// k.
+// k; for a B^T that is read as it lies, all blocks.
 template <class S>
 struct PanelArgs {
   int64_t m, n, k;  // k counts units
+  int64_t k_block;  // units in all blocks but the last; only for b_layout kColumns
   const void* a;    // units; A(i, p) at a[i * lda + p] (kRows) or a[p * lda + i] (kColumns)
   int64_t lda;
   Layout a_layout;
   const void* b;  // units; B(p, j) at b[p * ldb + j] (kRows): columns up to the next multiple of
                   // `lanes` are readable
-  int64_t ldb;    // or at b[j * ldb + p] (kColumns): only for m <= max_rows_unpacked, n = `lanes`,
-                  // in_place
+  int64_t ldb;    // or at b[j * ldb + p] (kColumns): only in_chains and n a
+                  // multiple of `lanes`
   Layout b_layout;
+  bool in_chains;    // kGroup chains of sums, not one
   bool first, last;  // block of k: the first stores, later ones add, the last runs the epilogue
   Accumulator<S>* partial;  // [m, n] sums between blocks; not touched if first and last
   int64_t ld_partial;
@@ -65,19 +69,22 @@ struct PanelArgs {
 
 // A matrix kernel holds at most this many vectors of B in registers; wider panels serve very small
 // m.
-inline constexpr int kMaxPanelVectors = 4;
+inline constexpr int kMaxPanelVectors = 8;
 inline constexpr int kPanelVectors = 2;
 
 template <class S>
 struct Kernels {
   int lanes;                           // accumulators in one vector
-  int max_rows[kMaxPanelVectors + 1];  // rows of the register tile for 1..4 vectors of B
-  int max_rows_unpacked;               // rows of A for which B^T may be read as it lies
-  int k_per_unit;                      // elements of k in a unit: 1 or 2
+  int max_rows[kMaxPanelVectors + 1];  // rows of the register tile for 1..8 vectors of B
+  int max_rows_transposed;  // up to so many rows of A, reading B^T as it lies beats packing it
+  int k_per_unit;           // elements of k in a unit: 1 or 2
   int unit_bytes;
-  bool in_place;  // units are elements of S: operands may be read where they lie, without packing
+  bool same_bits;  // a unit has the bits of its elements: operands may be read where they lie
 
   void (*gemm_panel)(const PanelArgs<S>&);
+  // The same for any n, where k is so small that writing C is the work; along its rows therefore.
+  // A and B as they lie, B in layout kRows. Null for types that are converted.
+  void (*gemm_short)(const PanelArgs<S>&);
 
   // B(p, j) = src[j * ld + p] -> dst[units of k][width]; n <= width, columns n..width are zero.
   void (*pack_transposed)(const S* src, int64_t ld, int64_t k, int64_t n, void* dst, int64_t width);

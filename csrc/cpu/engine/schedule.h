@@ -33,10 +33,10 @@ int64_t scratch_ld(int64_t n) {
 // Rows that go through all layers together, for a network whose layers have these numbers of
 // inputs.
 template <class S, class Layers>
-int64_t tile_rows(const Kernels<S>& kernels, const Layers& layers) {
+int64_t tile_rows(const Kernels<S>& kernels, const Layers& layers, Order order) {
   int64_t rows = 480;
   for (const auto& layer : layers)
-    rows = std::min(rows, rows_in_cache(kernels, std::max(layer.in, layer.out)));
+    rows = std::min(rows, rows_in_cache(kernels, std::max(layer.in, layer.out), order));
   return rows;
 }
 
@@ -69,8 +69,8 @@ std::vector<PackedOperand<S>> pack_operands(const Kernels<S>& kernels,
   int64_t elements = 0;
   for (const PackJob<S>& job : jobs) {
     const int64_t panels = panel_count(kernels, job.n);
-    const int64_t bytes = packed_bytes(kernels, job.k, job.n);
-    packed.push_back({scratch.take(bytes), panels == 0 ? 0 : bytes / panels});
+    const int64_t bytes = panel_bytes(kernels, job.k);
+    packed.push_back({scratch.take(panels * bytes), bytes});
     first_panel.push_back(first_panel.back() + panels);
     elements += job.k * job.n;
   }

@@ -12,10 +12,11 @@ namespace pyfastnn::engine {
 namespace {
 
 constexpr int kVectorBytes = 32;
-constexpr int kMaxRows[] = {0, 12, 6, 4,
-                            3};  // 12 sums, up to 2 vectors of B and a broadcast in 16 registers
+// 12 sums, up to 2 vectors of B and a broadcast in 16 registers.
+constexpr int kMaxRows[] = {0, 12, 6, 4, 3, 2, 2, 1, 1};
 constexpr int kMaxTileVectors = 12;
-constexpr int kMaxRowsUnpacked = 4;
+constexpr int kMaxRowsTransposed = 3;
+constexpr int kMaxBatchTransposed = 4;
 
 PYFASTNN_INLINE __m256 fma(__m256 sum, __m256 a, __m256 b) { return _mm256_fmadd_ps(a, b, sum); }
 PYFASTNN_INLINE __m256d fma(__m256d sum, __m256d a, __m256d b) {
@@ -30,6 +31,12 @@ template <class V>
 PYFASTNN_INLINE V load_lanes(const char* const (&lane)[2], int64_t offset) {
   return reinterpret_cast<V>(_mm256_insertf128_ps(
       _mm256_castps128_ps256(load_lane(lane[0] + offset)), load_lane(lane[1] + offset), 1));
+}
+
+// The 16 bytes at p in every lane.
+template <class V>
+PYFASTNN_INLINE V load_repeated(const void* p) {
+  return reinterpret_cast<V>(_mm256_broadcast_ps(static_cast<const __m128*>(p)));
 }
 
 PYFASTNN_INLINE __m256i first_lanes_32(int64_t n) {

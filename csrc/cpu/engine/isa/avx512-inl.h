@@ -2,14 +2,19 @@
 // rules.
 
 constexpr int kVectorBytes = 64;
-constexpr int kMaxRows[] = {
-    0, 14, 12, 8, 6};  // 24 sums hide the latency of two FMA a cycle (4 x 2) three times over
+// 24 sums hide the latency of two FMA a cycle (4 x 2) three times over.
+constexpr int kMaxRows[] = {0, 14, 12, 8, 6, 4, 4, 3, 3};
 constexpr int kMaxTileVectors = 24;
-constexpr int kMaxRowsUnpacked = 8;
+constexpr int kMaxRowsTransposed = 6;
+constexpr int kMaxBatchTransposed = 12;
 
 PYFASTNN_INLINE __m512 fma(__m512 sum, __m512 a, __m512 b) { return _mm512_fmadd_ps(a, b, sum); }
 PYFASTNN_INLINE __m512d fma(__m512d sum, __m512d a, __m512d b) {
   return _mm512_fmadd_pd(a, b, sum);
+}
+PYFASTNN_INLINE __m256 fma(__m256 sum, __m256 a, __m256 b) { return _mm256_fmadd_ps(a, b, sum); }
+PYFASTNN_INLINE __m256d fma(__m256d sum, __m256d a, __m256d b) {
+  return _mm256_fmadd_pd(a, b, sum);
 }
 
 // 16 bytes from each of lane[i] + offset. By halves: Zen 4 loads 64 bytes a cycle, whatever part of
@@ -17,13 +22,24 @@ PYFASTNN_INLINE __m512d fma(__m512d sum, __m512d a, __m512d b) {
 PYFASTNN_INLINE __m128 load_lane(const char* p) {
   return _mm_loadu_ps(reinterpret_cast<const float*>(p));
 }
+PYFASTNN_INLINE __m256 load_two_lanes(const char* low, const char* high) {
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(load_lane(low)), load_lane(high), 1);
+}
 template <class V>
 PYFASTNN_INLINE V load_lanes(const char* const (&lane)[4], int64_t offset) {
-  const __m256 low = _mm256_insertf128_ps(_mm256_castps128_ps256(load_lane(lane[0] + offset)),
-                                          load_lane(lane[1] + offset), 1);
-  const __m256 high = _mm256_insertf128_ps(_mm256_castps128_ps256(load_lane(lane[2] + offset)),
-                                           load_lane(lane[3] + offset), 1);
+  const __m256 low = load_two_lanes(lane[0] + offset, lane[1] + offset);
+  const __m256 high = load_two_lanes(lane[2] + offset, lane[3] + offset);
   return reinterpret_cast<V>(_mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1));
+}
+
+template <class V>
+PYFASTNN_INLINE V load_lanes(const char* const (&lane)[2], int64_t offset) {
+  return reinterpret_cast<V>(load_two_lanes(lane[0] + offset, lane[1] + offset));
+}
+// The 16 bytes at p in every lane.
+template <class V>
+PYFASTNN_INLINE V load_repeated(const void* p) {
+  return reinterpret_cast<V>(_mm256_broadcast_ps(static_cast<const __m128*>(p)));
 }
 
 PYFASTNN_INLINE __mmask16 first_lanes_32(int64_t n) {

@@ -7,9 +7,11 @@ namespace pyfastnn::engine {
 namespace {
 
 constexpr int kVectorBytes = 16;
-constexpr int kMaxRows[] = {0, 8, 6, 4, 3};  // 16 registers, no memory operand for a broadcast
+// 16 registers, no memory operand for a broadcast.
+constexpr int kMaxRows[] = {0, 8, 6, 4, 3, 2, 2, 1, 1};
 constexpr int kMaxTileVectors = 12;
-constexpr int kMaxRowsUnpacked = 4;
+constexpr int kMaxRowsTransposed = 3;
+constexpr int kMaxBatchTransposed = 4;
 
 typedef float F32 __attribute__((vector_size(16)));
 typedef double F64 __attribute__((vector_size(16)));
@@ -22,6 +24,13 @@ template <class V>
 PYFASTNN_INLINE V load_lanes(const char* const (&lane)[1], int64_t offset) {
   V v;
   __builtin_memcpy(&v, lane[0] + offset, sizeof(v));
+  return v;
+}
+
+template <class V>
+PYFASTNN_INLINE V load_repeated(const void* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof(v));
   return v;
 }
 

@@ -8,30 +8,30 @@ struct Format {  // 16-bit types without an instruction of their own: converted 
                  // packing
   using Unit = float;
   static constexpr int kPerUnit = 1;
-  static constexpr bool kInPlace = false;
 };
 template <>
 struct Format<float> {
   using Unit = float;
   static constexpr int kPerUnit = 1;
-  static constexpr bool kInPlace = true;
 };
 template <>
 struct Format<double> {
   using Unit = double;
   static constexpr int kPerUnit = 1;
-  static constexpr bool kInPlace = true;
 };
 #ifdef PYFASTNN_BF16_DOT
 template <>
 struct Format<BFloat16> {
   using Unit = uint32_t;  // two neighbours along k
   static constexpr int kPerUnit = 2;
-  static constexpr bool kInPlace = false;
 };
 #endif
 template <class S>
 using UnitOf = typename Format<S>::Unit;
+
+// Whether a unit has the bits of the elements it stands for.
+template <class S>
+inline constexpr bool kIsSameBits = sizeof(UnitOf<S>) == sizeof(S) * Format<S>::kPerUnit;
 
 template <class Unit>
 struct SumOf {
@@ -42,17 +42,17 @@ struct SumOf<uint32_t> {
   using type = float;
 };
 
-// tile[m][n] = sum over p ascending of A(m, p) B(p, n), from zero. tile: [MR][NV * lanes], aligned.
-// The unroll pragmas keep `sums` in registers: without them the array lives in memory (100 instead
-// of 237 GFLOP/s).
+// tile[m][n] (+)= sum over p ascending of A(m, p) B(p, n), from zero. tile: [MR][NV * lanes],
+// aligned. a_step and b_step lead from p to the next. The unroll pragmas keep `sums` in registers:
+// without them the array lives in memory (100 instead of 237 GFLOP/s).
 template <class Unit, int NV, int MR, Layout kLayout>
-void micro_kernel(int64_t k, const Unit* a, int64_t lda, const Unit* b, int64_t ldb,
-                  typename SumOf<Unit>::type* tile) {
+void micro_kernel(int64_t k, const Unit* a, int64_t lda, int64_t a_step, const Unit* b,
+                  int64_t b_step, bool add, typename SumOf<Unit>::type* tile) {
   using Sum = typename SumOf<Unit>::type;
   Vec<Sum> sums[MR][NV];
 #pragma GCC unroll 16
   for (int m = 0; m < MR; ++m) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) sums[m][v] = Vec<Sum>{};
   }
   // Rows of A in groups of four: x86 addresses base + {0, 1, 2} * lda directly and 3 * lda through
@@ -63,105 +63,169 @@ void micro_kernel(int64_t k, const Unit* a, int64_t lda, const Unit* b, int64_t 
     group[g] = a + (kLayout == Layout::kRows ? 4 * g * lda : 4 * g);
   for (int64_t p = 0; p < k; ++p) {
     Vec<Unit> row[NV];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) row[v] = load_vector<Unit>(b + v * kLanes<Unit>);
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m) {
       const int64_t offset = kLayout == Layout::kRows ? (m % 4) * lda : m % 4;
       const Vec<Unit> value = broadcast<Unit>(group[m / 4][offset]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int v = 0; v < NV; ++v) sums[m][v] = fma(sums[m][v], value, row[v]);
     }
-    b += ldb;
+    b += b_step;
 #pragma GCC unroll 4
-    for (int g = 0; g < (MR + 3) / 4; ++g) group[g] += kLayout == Layout::kRows ? 1 : lda;
+    for (int g = 0; g < (MR + 3) / 4; ++g) group[g] += a_step;
   }
 #pragma GCC unroll 16
   for (int m = 0; m < MR; ++m) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
-      *reinterpret_cast<Vec<Sum>*>(tile + (m * NV + v) * kLanes<Sum>) = sums[m][v];
+      Vec<Sum>& sum = *reinterpret_cast<Vec<Sum>*>(tile + (m * NV + v) * kLanes<Sum>);
+      sum = add ? sum + sums[m][v] : sums[m][v];
     }
   }
 }
 
-// Units in 16 bytes, and their groups in a vector.
+// Units in 16 bytes.
 template <class Unit>
 inline constexpr int kGroup = 16 / static_cast<int>(sizeof(Unit));
-inline constexpr int kGroups = kVectorBytes / 16;
 
-// Reads B from the transposed matrix bt, whose rows lie row_bytes apart: x[g][q][j] = B(g * kGroup
-// + q, j) = bt[j][...]. Lane i of what is loaded holds row i * kGroup + q, so that a transposition
-// inside lanes is enough: half the shuffles of a full one. A whole vector of every row is read at
-// once, since rows 4 KB apart share a cache set and a line would be gone before its next quarter is
-// wanted.
-template <class Unit>
-class TransposingReader {
+// Reads B^T, whose rows lie row_bytes apart, 16 bytes of several rows at a time: lane i of
+// load(q, g) holds group g of row i * kGroup + q.
+template <class Unit, int kBytes>
+class LaneReader {
  public:
-  TransposingReader(const void* bt, int64_t row_bytes)
+  LaneReader(const void* bt, int64_t row_bytes)
       : row_bytes_(row_bytes), three_rows_(3 * row_bytes) {
-    for (int i = 0; i < kGroups; ++i)
+    for (int i = 0; i < kBytes / 16; ++i)
       lane_[i] = static_cast<const char*>(bt) + i * kGroup<Unit> * row_bytes;
     // Hides how the pointers hang together. GCC would keep one for every row instead, and spill
     // most of them.
     asm("" : "+r"(row_bytes_), "+r"(three_rows_));
-    for (int i = 0; i < kGroups; ++i) asm("" : "+r"(lane_[i]));
+    for (int i = 0; i < kBytes / 16; ++i) asm("" : "+r"(lane_[i]));
   }
 
-  // The next `lanes` rows of B.
-  PYFASTNN_INLINE void next(Vec<Unit> (&x)[kGroups][kGroup<Unit>]) {
+  PYFASTNN_INLINE Vec<Unit, kBytes> load(int q, int g) const {
     const int64_t offset[4] = {0, row_bytes_, 2 * row_bytes_, three_rows_};
+    return load_lanes<Vec<Unit, kBytes>>(lane_, offset[q] + 16 * g);
+  }
+
+  PYFASTNN_INLINE void advance(int bytes) {
 #pragma GCC unroll 4
-    for (int q = 0; q < kGroup<Unit>; ++q) {
-#pragma GCC unroll 4
-      for (int g = 0; g < kGroups; ++g) x[g][q] = load_lanes<Vec<Unit>>(lane_, offset[q] + 16 * g);
+    for (int i = 0; i < kBytes / 16; ++i) {
+      lane_[i] += bytes;
+      asm("" : "+r"(lane_[i]));  // keeps GCC from adding all of them in a vector
     }
-#pragma GCC unroll 4
-    for (int i = 0; i < kGroups; ++i) lane_[i] += kVectorBytes;
-#pragma GCC unroll 4
-    for (int g = 0; g < kGroups; ++g) transpose_lanes<Unit>(x[g]);
   }
 
  private:
   int64_t row_bytes_, three_rows_;
-  const char* lane_[kGroups];
+  const char* lane_[kBytes / 16];
 };
 
-// One vector of columns for few rows of A, where packing B would cost more than the product: B^T
-// (rows ldb apart) is transposed in registers on the way. Same order of sums, so the same bits.
+// ---- few rows of A, where packing B would cost more than the product ----
+//
+// B^T is read as it lies, 16 bytes of each row at a time. So a vector holds kGroup chains (see
+// kernels.h) of one or two columns, and nothing is transposed but the result. Vectors of 32 bytes:
+// loads are the limit, and putting four pieces together costs more than it saves (512-16, one row,
+// Zen 4: 0.56 us against 0.37). They read 8 rows of B^T at a time, which rows 4 KB apart, sharing
+// one 8-way cache set, just allow.
+constexpr int kNarrow = kVectorBytes < 32 ? kVectorBytes : 32;
+
 template <class Unit, int MR>
-void micro_kernel_unpacked(int64_t k, const Unit* a, int64_t lda, const Unit* bt, int64_t ldb,
-                           typename SumOf<Unit>::type* tile) {
+struct TransposedSums {
   using Sum = typename SumOf<Unit>::type;
-  Vec<Sum> sums[MR];
+  static constexpr int kChains = kGroup<Unit>;
+
+  // Lane i of sums[m][v]: the chains of column i * kChains + v.
+  Vec<Sum, kNarrow> sums[MR][kChains];
+
+  // Group g of every row.
+  PYFASTNN_INLINE void add(const Unit* a, int64_t lda, const LaneReader<Unit, kNarrow>& reader,
+                           int g) {
+    Vec<Unit, kNarrow> row[kChains];
+#pragma GCC unroll 4
+    for (int v = 0; v < kChains; ++v) row[v] = reader.load(v, g);
 #pragma GCC unroll 16
-  for (int m = 0; m < MR; ++m) sums[m] = Vec<Sum>{};
-  TransposingReader<Unit> reader(bt, ldb * static_cast<int64_t>(sizeof(Unit)));
-  int64_t p = 0;
-  for (; p + kLanes<Unit> <= k; p += kLanes<Unit>) {
-    Vec<Unit> x[kGroups][kGroup<Unit>];
-    reader.next(x);
-#pragma GCC unroll 16
-    for (int q = 0; q < kLanes<Unit>; ++q) {
+    for (int m = 0; m < MR; ++m) {
+      const auto value = load_repeated<Vec<Unit, kNarrow>>(a + m * lda + g * kChains);
+#pragma GCC unroll 4
+      for (int v = 0; v < kChains; ++v) sums[m][v] = fma(sums[m][v], value, row[v]);
+    }
+  }
+
+  // The last `rest` units, fewer than a group. Chains that get none keep their sum as it is: adding
+  // 0 would turn -0 into 0.
+  PYFASTNN_INLINE void add_rest(const Unit* a, int64_t lda, const Unit* bt, int64_t ldb, int rest) {
+    Vec<Sum, kNarrow> chain;
+    for (int i = 0; i < kLanes<Sum, kNarrow>; ++i) chain[i] = static_cast<Sum>(i % kChains);
+    Unit value[MR][kChains] = {}, row[kLanes<Unit, kNarrow>] = {};
+    for (int m = 0; m < MR; ++m) {
+      for (int q = 0; q < rest; ++q) value[m][q] = a[m * lda + q];
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < kChains; ++v) {
+      for (int i = 0; i < kNarrow / 16; ++i) {
+        for (int q = 0; q < rest; ++q) row[i * kChains + q] = bt[(i * kChains + v) * ldb + q];
+      }
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m) {
-        sums[m] = fma(sums[m], broadcast<Unit>(a[m * lda + p + q]),
-                      x[q / kGroup<Unit>][q % kGroup<Unit>]);
+        const auto sum = fma(sums[m][v], load_repeated<Vec<Unit, kNarrow>>(value[m]),
+                             load_vector<Unit, kNarrow>(row));
+        sums[m][v] = chain < static_cast<Sum>(rest) ? sum : sums[m][v];
       }
     }
   }
-  for (; p < k; ++p) {
-    Vec<Unit> column{};
-    for (int j = 0; j < kLanes<Unit>; ++j) column[j] = bt[j * ldb + p];
-#pragma GCC unroll 16
-    for (int m = 0; m < MR; ++m) sums[m] = fma(sums[m], broadcast<Unit>(a[m * lda + p]), column);
+};
+
+// As many columns as a narrow vector has lanes, one block of k: total[m] (+)= ...
+template <class Unit, int MR>
+PYFASTNN_INLINE void transposed_block(int64_t k, const Unit* a, int64_t lda, const Unit* bt,
+                                      int64_t ldb, bool first,
+                                      Vec<typename SumOf<Unit>::type, kNarrow> (&total)[MR]) {
+  using Sum = typename SumOf<Unit>::type;
+  constexpr int kChains = kGroup<Unit>;
+  TransposedSums<Unit, MR> chains{};
+  LaneReader<Unit, kNarrow> reader(bt, ldb * static_cast<int64_t>(sizeof(Unit)));
+  int64_t p = 0;
+  for (; p + 4 * kChains <= k; p += 4 * kChains) {
+#pragma GCC unroll 4
+    for (int g = 0; g < 4; ++g) chains.add(a + p, lda, reader, g);
+    reader.advance(64);
   }
+  for (; p + kChains <= k; p += kChains) {
+    chains.add(a + p, lda, reader, 0);
+    reader.advance(16);
+  }
+  if (p < k) chains.add_rest(a + p, lda, bt + p, ldb, static_cast<int>(k - p));
 #pragma GCC unroll 16
-  for (int m = 0; m < MR; ++m) *reinterpret_cast<Vec<Sum>*>(tile + m * kLanes<Sum>) = sums[m];
+  for (int m = 0; m < MR; ++m) {
+    transpose_lanes<Sum, kNarrow>(chains.sums[m]);  // now sums[m][q] has chain q of all columns
+    Vec<Sum, kNarrow> sum = chains.sums[m][0];
+#pragma GCC unroll 4
+    for (int q = 1; q < kChains; ++q) sum = sum + chains.sums[m][q];
+    total[m] = first ? sum : total[m] + sum;
+  }
+}
+
+// All blocks of k, so that every row of B^T is read in one go. tile: [MR][n].
+template <class Unit, int MR>
+void micro_kernel_transposed(int64_t n, int64_t k, int64_t block, const Unit* a, int64_t lda,
+                             const Unit* bt, int64_t ldb, typename SumOf<Unit>::type* tile) {
+  using Sum = typename SumOf<Unit>::type;
+  for (int64_t j = 0; j < n; j += kLanes<Sum, kNarrow>) {
+    Vec<Sum, kNarrow> total[MR];
+    for (int64_t p = 0; p < k; p += block) {
+      transposed_block<Unit, MR>(k - p < block ? k - p : block, a + p, lda, bt + j * ldb + p, ldb,
+                                 p == 0, total);
+    }
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m) *reinterpret_cast<Vec<Sum, kNarrow>*>(tile + m * n + j) = total[m];
+  }
 }
 
 template <class Unit>
-using MicroKernel = void (*)(int64_t, const Unit*, int64_t, const Unit*, int64_t,
+using MicroKernel = void (*)(int64_t, const Unit*, int64_t, int64_t, const Unit*, int64_t, bool,
                              typename SumOf<Unit>::type*);
 
 template <class Unit, int NV, int MR = kMaxRows[NV]>
@@ -173,27 +237,22 @@ MicroKernel<Unit> select_rows(int rows, Layout a_layout) {
                                    : micro_kernel<Unit, NV, MR, Layout::kColumns>;
 }
 
-template <class Unit, int MR = kMaxRowsUnpacked>
-MicroKernel<Unit> select_unpacked(int rows) {
-  if constexpr (MR > 1) {
-    if (rows < MR) return select_unpacked<Unit, MR - 1>(rows);
+template <class Unit, int NV = kMaxPanelVectors>
+MicroKernel<Unit> select_micro_kernel(int rows, int vectors, Layout a_layout) {
+  if constexpr (NV > 1) {
+    if (vectors < NV) return select_micro_kernel<Unit, NV - 1>(rows, vectors, a_layout);
   }
-  return micro_kernel_unpacked<Unit, MR>;
+  return select_rows<Unit, NV>(rows, a_layout);
 }
 
 template <class Unit>
-MicroKernel<Unit> select_micro_kernel(int rows, int vectors, Layout a_layout, Layout b_layout) {
-  if constexpr (!__is_same(Unit, uint32_t)) {
-    if (b_layout == Layout::kColumns) return select_unpacked<Unit>(rows);
+using TransposedKernel = void (*)(int64_t, int64_t, int64_t, const Unit*, int64_t, const Unit*,
+                                  int64_t, typename SumOf<Unit>::type*);
+
+template <class Unit, int MR = kMaxRowsTransposed>
+TransposedKernel<Unit> select_transposed(int rows) {
+  if constexpr (MR > 1) {
+    if (rows < MR) return select_transposed<Unit, MR - 1>(rows);
   }
-  switch (vectors) {
-    case 1:
-      return select_rows<Unit, 1>(rows, a_layout);
-    case 2:
-      return select_rows<Unit, 2>(rows, a_layout);
-    case 3:
-      return select_rows<Unit, 3>(rows, a_layout);
-    default:
-      return select_rows<Unit, 4>(rows, a_layout);
-  }
+  return micro_kernel_transposed<Unit, MR>;
 }

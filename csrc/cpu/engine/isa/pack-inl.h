@@ -24,10 +24,20 @@ int64_t units(int64_t k) {
 template <class Unit>
 PYFASTNN_INLINE void transpose_rows(const void* src, int64_t row_bytes, int64_t steps, Unit* dst,
                                     int64_t width) {
-  TransposingReader<Unit> reader(src, row_bytes);
+  constexpr int kGroups = kVectorBytes / 16;
+  LaneReader<Unit, kVectorBytes> reader(src, row_bytes);
   for (int64_t p = 0; p < steps; p += kLanes<Unit>) {
+    // x[g][q] becomes row g * kGroup + q of the result. Lane i is loaded with row i * kGroup + q,
+    // so that a transposition inside lanes is enough: half the shuffles of a full one.
     Vec<Unit> x[kGroups][kGroup<Unit>];
-    reader.next(x);
+#pragma GCC unroll 4
+    for (int q = 0; q < kGroup<Unit>; ++q) {
+#pragma GCC unroll 4
+      for (int g = 0; g < kGroups; ++g) x[g][q] = reader.load(q, g);
+    }
+    reader.advance(kVectorBytes);
+#pragma GCC unroll 4
+    for (int g = 0; g < kGroups; ++g) transpose_lanes<Unit, kVectorBytes>(x[g]);
 #pragma GCC unroll 16
     for (int q = 0; q < kLanes<Unit>; ++q) {
       if (p + q < steps)
@@ -43,7 +53,6 @@ void pack_transposed(const S* src, int64_t ld, int64_t k, int64_t n, void* dst, 
   using Unit = UnitOf<S>;
   constexpr int kRows = kLanes<Unit>;
   constexpr int64_t kSteps = 64;
-  constexpr bool kSameBits = sizeof(Unit) == sizeof(S) * Format<S>::kPerUnit;
   alignas(kVectorBytes) Unit buffer[kRows * kSteps];
   for (int64_t j = 0; j < width; j += kRows) {
     for (int64_t p = 0; p < units<S>(k); p += kSteps) {
@@ -51,7 +60,7 @@ void pack_transposed(const S* src, int64_t ld, int64_t k, int64_t n, void* dst, 
       const int64_t elements = k - p * Format<S>::kPerUnit;
       const S* corner = src + j * ld + p * Format<S>::kPerUnit;
       Unit* out = static_cast<Unit*>(dst) + p * width + j;
-      if (kSameBits && j + kRows <= n && steps % kRows == 0 &&
+      if (kIsSameBits<S> && j + kRows <= n && steps % kRows == 0 &&
           elements >= steps * Format<S>::kPerUnit) {
         transpose_rows<Unit>(corner, ld * static_cast<int64_t>(sizeof(S)), steps, out, width);
         continue;
@@ -154,14 +163,22 @@ void round_to_storage(const Accumulator<S>* src, int64_t n, S* dst) {
 }
 
 template <class S>
+constexpr auto short_kernel() -> void (*)(const PanelArgs<S>&) {
+  if constexpr (__is_same(S, Accumulator<S>)) return gemm_short<S>;
+  return nullptr;
+}
+
+template <class S>
 constexpr Kernels<S> make_kernels() {
   return {kLanes<Accumulator<S>>,
-          {0, kMaxRows[1], kMaxRows[2], kMaxRows[3], kMaxRows[4]},
-          kMaxRowsUnpacked,
+          {0, kMaxRows[1], kMaxRows[2], kMaxRows[3], kMaxRows[4], kMaxRows[5], kMaxRows[6],
+           kMaxRows[7], kMaxRows[8]},
+          kMaxBatchTransposed,
           Format<S>::kPerUnit,
           static_cast<int>(sizeof(UnitOf<S>)),
-          Format<S>::kInPlace,
+          kIsSameBits<S>,
           gemm_panel<S>,
+          short_kernel<S>(),
           pack_transposed<S>,
           pack_plain<S>,
           pack_rows<S>,

@@ -21,8 +21,8 @@ PYFASTNN_INLINE void finish_vector(const PanelArgs<S>& args, Vec<Accumulator<S>>
 }
 
 template <class S, bool kWhole>
-void finish_tile(const PanelArgs<S>& args, const Accumulator<S>* tile, int64_t first_row, int rows,
-                 int vectors) {
+PYFASTNN_INLINE void finish_tile(const PanelArgs<S>& args, const Accumulator<S>* tile,
+                                 int64_t first_row, int rows, int vectors) {
   using Sum = Accumulator<S>;
   if (kWhole && args.first && args.last && args.bias == nullptr && !args.relu &&
       args.mask == nullptr) {
@@ -65,31 +65,112 @@ PYFASTNN_INLINE void prefetch_tile(const PanelArgs<S>& args, int64_t row, int ro
   }
 }
 
+// One register tile: its chains one after the other, each from zero, then added.
+template <class S>
+PYFASTNN_INLINE void run_tile(const PanelArgs<S>& args, MicroKernel<UnitOf<S>> kernel,
+                              const UnitOf<S>* a, Accumulator<S>* tile) {
+  const UnitOf<S>* b = static_cast<const UnitOf<S>*>(args.b);
+  const int64_t a_step = args.a_layout == Layout::kRows ? 1 : args.lda;
+  if (!args.in_chains) {
+    kernel(args.k, a, args.lda, a_step, b, args.ldb, /*add=*/false, tile);
+    return;
+  }
+  constexpr int kChains = kGroup<UnitOf<S>>;
+  for (int q = 0; q < kChains; ++q) {
+    kernel((args.k - q + kChains - 1) / kChains, a + q * a_step, args.lda, kChains * a_step,
+           b + q * args.ldb, kChains * args.ldb, /*add=*/q > 0, tile);
+  }
+}
+
 // ir loop: one panel of B times all rows of A. Rows are split evenly (64 = 4 x 11 + 2 x 10, not 5 x
 // 12 + 4), because a tile of few rows waits for the latency of its few sums.
 template <class S>
-void gemm_panel(const PanelArgs<S>& args) {
+void gemm_panel(const PanelArgs<S>& shared) {
+  const PanelArgs<S> args = shared;
   using Unit = UnitOf<S>;
   using Sum = Accumulator<S>;
+  const bool transposed = args.b_layout == Layout::kColumns;
   const int vectors = static_cast<int>((args.n + kLanes<Sum> - 1) / kLanes<Sum>);
   const bool whole = args.n % kLanes<Sum> == 0;
-  const int max_rows = args.b_layout == Layout::kRows ? kMaxRows[vectors] : kMaxRowsUnpacked;
+  const int max_rows = transposed ? kMaxRowsTransposed : kMaxRows[vectors];
   const int64_t tiles = (args.m + max_rows - 1) / max_rows;
   const int small = static_cast<int>(args.m / tiles);
   const int64_t larger = args.m % tiles;  // tiles with one row more
-  const MicroKernel<Unit> kernels[2] = {
-      select_micro_kernel<Unit>(small, vectors, args.a_layout, args.b_layout),
-      select_micro_kernel<Unit>(larger > 0 ? small + 1 : small, vectors, args.a_layout,
-                                args.b_layout)};
   const int64_t row_step = args.a_layout == Layout::kRows ? args.lda : 1;
   alignas(kVectorBytes) Sum tile[kMaxTileVectors * kLanes<Sum>];
   int64_t row = 0;
   for (int64_t t = 0; t < tiles; ++t) {
     const int rows = small + (t < larger ? 1 : 0);
+    const Unit* a = static_cast<const Unit*>(args.a) + row * row_step;
     prefetch_tile(args, row, rows);
-    kernels[t < larger ? 1 : 0](args.k, static_cast<const Unit*>(args.a) + row * row_step, args.lda,
-                                static_cast<const Unit*>(args.b), args.ldb, tile);
-    (whole ? finish_tile<S, true> : finish_tile<S, false>)(args, tile, row, rows, vectors);
+    if (transposed) {
+      select_transposed<Unit>(rows)(args.n, args.k, args.k_block, a, args.lda,
+                                    static_cast<const Unit*>(args.b), args.ldb, tile);
+    } else {
+      run_tile(args, select_micro_kernel<Unit>(rows, vectors, args.a_layout), a, tile);
+    }
+    if (whole) {
+      finish_tile<S, true>(args, tile, row, rows, vectors);
+    } else {
+      finish_tile<S, false>(args, tile, row, rows, vectors);
+    }
     row += rows;
   }
+}
+
+// MR rows and NV vectors of C, straight from the registers to where they belong.
+template <class S, int MR, int NV, bool kWhole, bool kPlain>
+PYFASTNN_INLINE void short_tile(const PanelArgs<S>& args, int64_t i, int64_t j) {
+  using Sum = Accumulator<S>;
+  const bool by_rows = args.a_layout == Layout::kRows;
+  const int64_t a_row = by_rows ? args.lda : 1, a_step = by_rows ? 1 : args.lda;
+  const Sum* a = static_cast<const Sum*>(args.a) + i * a_row;
+  const Sum* b = static_cast<const Sum*>(args.b) + j;
+  Vec<Sum> sums[MR][NV] = {};
+  for (int64_t p = 0; p < args.k; ++p) {
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) {
+      const Sum* from = b + p * args.ldb + v * kLanes<Sum>;
+      const Vec<Sum> row = kWhole ? load(from) : load_up_to(from, args.n - j);
+#pragma GCC unroll 2
+      for (int m = 0; m < MR; ++m)
+        sums[m][v] = fma(sums[m][v], broadcast<Sum>(a[m * a_row + p * a_step]), row);
+    }
+  }
+#pragma GCC unroll 2
+  for (int m = 0; m < MR; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) {
+      const int64_t column = j + v * kLanes<Sum>;
+      if (kPlain && kWhole) {
+        store(args.c + (i + m) * args.ldc + column, sums[m][v]);
+      } else {
+        finish_vector<S, kWhole>(args, sums[m][v], i + m, column);
+      }
+    }
+  }
+}
+
+template <class S, int MR, bool kPlain>
+PYFASTNN_INLINE void short_rows(const PanelArgs<S>& args, int64_t i) {
+  constexpr int64_t kLane = kLanes<Accumulator<S>>;
+  int64_t j = 0;
+  for (; j + 4 * kLane <= args.n; j += 4 * kLane) short_tile<S, MR, 4, true, kPlain>(args, i, j);
+  for (; j + kLane <= args.n; j += kLane) short_tile<S, MR, 1, true, kPlain>(args, i, j);
+  if (j < args.n) short_tile<S, MR, 1, false, kPlain>(args, i, j);
+}
+
+// By value: the compiler would have to load every argument again after each write to C.
+template <class S, bool kPlain>
+void short_product(PanelArgs<S> args) {
+  int64_t i = 0;
+  for (; i + 2 <= args.m; i += 2) short_rows<S, 2, kPlain>(args, i);
+  if (i < args.m) short_rows<S, 1, kPlain>(args, i);
+}
+
+template <class S>
+void gemm_short(const PanelArgs<S>& args) {
+  const bool plain =
+      args.first && args.last && args.bias == nullptr && !args.relu && args.mask == nullptr;
+  (plain ? short_product<S, true> : short_product<S, false>)(args);
 }

@@ -3,21 +3,20 @@
 // load_lanes(), load_tail(), store_tail() and the float16 conversions. Plain GCC/Clang vector
 // types: the same source serves SSE2, AVX2, AVX-512 and NEON.
 
-template <class T>
+template <class T, int kBytes = kVectorBytes>
 struct VectorOf {
-  static constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
-  typedef T type __attribute__((vector_size(kVectorBytes)));
-  typedef T unaligned __attribute__((vector_size(kVectorBytes), aligned(1), may_alias));
+  typedef T type __attribute__((vector_size(kBytes)));
+  typedef T unaligned __attribute__((vector_size(kBytes), aligned(1), may_alias));
 };
-template <class T>
-using Vec = typename VectorOf<T>::type;
+template <class T, int kBytes = kVectorBytes>
+using Vec = typename VectorOf<T, kBytes>::type;
 
-template <class T>
-inline constexpr int kLanes = VectorOf<T>::kLanes;
+template <class T, int kBytes = kVectorBytes>
+inline constexpr int kLanes = kBytes / static_cast<int>(sizeof(T));
 
-template <class T>
-PYFASTNN_INLINE Vec<T> load_vector(const void* p) {
-  return *static_cast<const typename VectorOf<T>::unaligned*>(p);
+template <class T, int kBytes = kVectorBytes>
+PYFASTNN_INLINE Vec<T, kBytes> load_vector(const void* p) {
+  return *static_cast<const typename VectorOf<T, kBytes>::unaligned*>(p);
 }
 template <class T>
 PYFASTNN_INLINE void store_vector(void* p, Vec<T> v) {
@@ -114,12 +113,12 @@ PYFASTNN_INLINE V interleave(V a, V b, Indices<I...>) {
 // In every lane of 16 bytes: x[i][j] <-> x[j][i]. Each round shuffles row i with row i + kSize / 2,
 // which rotates the bits of (row, element) by one place; after all rounds row and element have
 // changed places.
-template <class T, int kSize = 16 / static_cast<int>(sizeof(T))>
-PYFASTNN_INLINE void transpose_lanes(Vec<T> (&x)[kSize]) {
-  typename IndicesUpTo<kLanes<T>>::type indices;
+template <class T, int kBytes, int kSize = 16 / static_cast<int>(sizeof(T))>
+PYFASTNN_INLINE void transpose_lanes(Vec<T, kBytes> (&x)[kSize]) {
+  typename IndicesUpTo<kLanes<T, kBytes>>::type indices;
 #pragma GCC unroll 2
   for (int round = 1; round < kSize; round *= 2) {
-    Vec<T> t[kSize];
+    Vec<T, kBytes> t[kSize];
 #pragma GCC unroll 2
     for (int i = 0; i < kSize / 2; ++i) {
       t[2 * i] = interleave<0, kSize>(x[i], x[i + kSize / 2], indices);

@@ -1,0 +1,53 @@
+// Packed copies of whole operands: panels of kPanelVectors vectors, one after the other.
+#pragma once
+
+#include "k_blocks.h"
+#include "kernels.h"
+
+namespace pyfastnn::engine {
+
+template <class S>
+struct Operand {
+  const S* data;
+  int64_t ld;
+  Layout layout;
+};
+
+// All of B in panels; made once and shared by all threads that multiply with it.
+template <class S>
+struct PackedOperand {
+  const void* data;
+  int64_t panel_bytes;
+};
+
+template <class S>
+int64_t panel_width(const Kernels<S>& kernels) {
+  return static_cast<int64_t>(kernels.lanes) * kPanelVectors;
+}
+
+template <class S>
+int64_t panel_count(const Kernels<S>& kernels, int64_t n) {
+  return divide_up(n, panel_width(kernels));
+}
+
+// Bytes of one panel of B[k, n].
+template <class S>
+int64_t panel_bytes(const Kernels<S>& kernels, int64_t k) {
+  return divide_up(k, kernels.k_per_unit) * panel_width(kernels) * kernels.unit_bytes;
+}
+
+// Packs one panel to where it belongs in `data`, which has room for all.
+template <class S>
+void pack_panel(const Kernels<S>& kernels, const Operand<S>& b, int64_t k, int64_t n, int64_t panel,
+                void* data) {
+  const int64_t width = panel_width(kernels), j = panel * width, columns = n - j;
+  void* dst = static_cast<char*>(data) + panel * panel_bytes(kernels, k);
+  if (b.layout == Layout::kRows) {
+    kernels.pack_plain(b.data + j, b.ld, k, columns < width ? columns : width, dst, width);
+  } else {
+    kernels.pack_transposed(b.data + j * b.ld, b.ld, k, columns < width ? columns : width, dst,
+                            width);
+  }
+}
+
+}  // namespace pyfastnn::engine
