@@ -4,6 +4,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "../ops.h"
 #include "engine/network.h"
@@ -132,6 +133,27 @@ std::vector<at::Tensor> mlp_forward_cpu(const at::Tensor& input, at::TensorList 
   return run_forward(input, parameters_of(weights, biases), activate_last, /*keep_hidden=*/true);
 }
 
+// The gradients that are wanted, in order. The largest are allocated first: a small one would take
+// a piece of the memory that the last call's large one left, and the heap would grow and shrink, with
+// page faults, at every call.
+std::vector<at::Tensor> empty_gradients(const at::Tensor& input, at::TensorList weights,
+                                        const c10::List<bool>& needs_grad) {
+  std::vector<at::IntArrayRef> sizes;
+  if (needs_grad[0]) sizes.push_back(input.sizes());
+  for (size_t l = 0; l < weights.size(); ++l) {
+    if (needs_grad[1 + 2 * l]) sizes.push_back(weights[l].sizes());
+    if (needs_grad[2 + 2 * l]) sizes.push_back(weights[l].sizes().slice(0, 1));
+  }
+  std::vector<size_t> order(sizes.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t i, size_t j) {
+    return c10::multiply_integers(sizes[i]) > c10::multiply_integers(sizes[j]);
+  });
+  std::vector<at::Tensor> grads(sizes.size());
+  for (size_t i : order) grads[i] = at::empty(sizes[i], input.options());
+  return grads;
+}
+
 std::vector<at::Tensor> mlp_backward_cpu(const at::Tensor& grad_output, const at::Tensor& input,
                                          at::TensorList weights, at::TensorList outputs,
                                          bool activate_last, const c10::List<bool>& needs_grad) {
@@ -142,19 +164,16 @@ std::vector<at::Tensor> mlp_backward_cpu(const at::Tensor& grad_output, const at
   const at::Tensor dy = with_plain_rows(grad_output);
   std::vector<at::Tensor> kept;
   for (const at::Tensor& output : outputs) kept.push_back(with_plain_rows(output));
-  std::vector<at::Tensor> grads;
+  std::vector<at::Tensor> grads = empty_gradients(input, weights, needs_grad);
   dispatch(input.scalar_type(), [&](auto tag) {
     using S = decltype(tag);
-    auto wanted = [&](size_t i, at::IntArrayRef sizes) -> S* {
-      if (!needs_grad[i]) return nullptr;
-      grads.push_back(at::empty(sizes, input.options()));
-      return data<S>(grads.back());
-    };
+    auto next = grads.begin();
+    auto wanted = [&](size_t i) -> S* { return needs_grad[i] ? data<S>(*next++) : nullptr; };
     engine::Gradients<S> gradients;
-    gradients.input = wanted(0, input.sizes());
+    gradients.input = wanted(0);
     for (size_t l = 0; l < weights.size(); ++l) {
-      gradients.weights.push_back(wanted(1 + 2 * l, weights[l].sizes()));
-      gradients.biases.push_back(wanted(2 + 2 * l, weights[l].sizes().slice(0, 1)));
+      gradients.weights.push_back(wanted(1 + 2 * l));
+      gradients.biases.push_back(wanted(2 + 2 * l));
     }
     std::vector<engine::Matrix<const S>> output_rows;
     for (const at::Tensor& output : kept) output_rows.push_back(matrix<S>(output));
