@@ -134,8 +134,8 @@ std::vector<at::Tensor> mlp_forward_cpu(const at::Tensor& input, at::TensorList 
 }
 
 // The gradients that are wanted, in order. The largest are allocated first: a small one would take
-// a piece of the memory that the last call's large one left, and the heap would grow and shrink, with
-// page faults, at every call.
+// a piece of the memory that the last call's large one left, and the heap would grow and shrink,
+// with page faults, at every call.
 std::vector<at::Tensor> empty_gradients(const at::Tensor& input, at::TensorList weights,
                                         const c10::List<bool>& needs_grad) {
   std::vector<at::IntArrayRef> sizes;

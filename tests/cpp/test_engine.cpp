@@ -196,6 +196,8 @@ void check_exact(const std::string& type) {
   check_layer<S>(rows, panel, 512, 0, type);
   check_layer<S>(3, 0, 5, 0, type);
   check_layer<S>(0, 5, 3, 0, type);
+  // Rows of dZ so far apart, and so many panels of X, that dZ is packed by register tiles.
+  check_layer<S>(21, 530, 16 * panel + 3, 0, type);
   // More rows than a tile, so that weights are packed for all; and a sum over them in several
   // blocks.
   check_layer<S>(700, panel + 3, 5, 2, type);

@@ -49,6 +49,9 @@ struct PanelArgs {
   const void* a;    // units; A(i, p) at a[i * lda + p] (kRows) or a[p * lda + i] (kColumns)
   int64_t lda;
   Layout a_layout;
+  int64_t a_tile;  // 0, or: A is packed by register tiles, RowTiles(m, tile_rows), so many units
+                   // apart: A(i, p) of tile t at a[t * a_tile + p * lda + i - first row of t]
+  int64_t tile_rows;
   const void* b;  // units; B(p, j) at b[p * ldb + j] (kRows): columns up to the next multiple of
                   // `lanes` are readable
   int64_t ldb;    // or at b[j * ldb + p] (kColumns): only in_chains and n a
@@ -71,6 +74,15 @@ struct PanelArgs {
 // m.
 inline constexpr int kMaxPanelVectors = 8;
 inline constexpr int kPanelVectors = 2;
+
+// Rows are split evenly into tiles of at most max_rows (64 = 4 x 11 + 2 x 10, not 5 x 12 + 4),
+// because a tile of few rows waits for the latency of its few sums.
+struct RowTiles {
+  int64_t count, small, larger;  // tiles; rows of a tile; tiles with one row more, the first ones
+  RowTiles(int64_t m, int64_t max_rows)
+      : count((m + max_rows - 1) / max_rows), small(m / count), larger(m % count) {}
+  int64_t rows(int64_t tile) const { return small + (tile < larger ? 1 : 0); }
+};
 
 template <class S>
 struct Kernels {

@@ -1,4 +1,5 @@
-// Packed copies of whole operands: panels of kPanelVectors vectors, one after the other.
+// Operands: how they lie in memory, and packed copies of whole ones, panels of kPanelVectors
+// vectors one after the other.
 #pragma once
 
 #include "k_blocks.h"
@@ -12,6 +13,32 @@ struct Operand {
   int64_t ld;
   Layout layout;
 };
+
+// Rows at a multiple of 2 KB from each other fall into so few sets of the L1 cache (64 sets of 64
+// bytes) that a tile of more rows than a set has ways evicts itself.
+inline constexpr int64_t kCacheWays = 8;
+
+template <class S>
+bool rows_conflict(const Operand<S>& operand) {
+  return operand.ld * static_cast<int64_t>(sizeof(S)) % 2048 == 0;
+}
+
+template <class S>
+bool lie_far_apart(const Operand<S>& operand) {
+  return operand.ld * static_cast<int64_t>(sizeof(S)) >= 2048;
+}
+
+// Whether the elements of a unit lie in one piece of memory, aligned as a unit: then the operand
+// can be read without packing. `k_contiguous`: neighbours along k are neighbours in memory.
+template <class S>
+bool lies_in_units(const Kernels<S>& kernels, const Operand<S>& operand, int64_t k,
+                   bool k_contiguous) {
+  if (!kernels.same_bits) return false;
+  if (kernels.k_per_unit == 1) return true;
+  return k_contiguous && operand.ld % kernels.k_per_unit == 0 && k % kernels.k_per_unit == 0 &&
+         reinterpret_cast<uintptr_t>(operand.data) % static_cast<uintptr_t>(kernels.unit_bytes) ==
+             0;
+}
 
 // All of B in panels; made once and shared by all threads that multiply with it.
 template <class S>

@@ -82,8 +82,7 @@ PYFASTNN_INLINE void run_tile(const PanelArgs<S>& args, MicroKernel<UnitOf<S>> k
   }
 }
 
-// ir loop: one panel of B times all rows of A. Rows are split evenly (64 = 4 x 11 + 2 x 10, not 5 x
-// 12 + 4), because a tile of few rows waits for the latency of its few sums.
+// ir loop: one panel of B times all rows of A.
 template <class S>
 void gemm_panel(const PanelArgs<S>& shared) {
   const PanelArgs<S> args = shared;
@@ -92,16 +91,17 @@ void gemm_panel(const PanelArgs<S>& shared) {
   const bool transposed = args.b_layout == Layout::kColumns;
   const int vectors = static_cast<int>((args.n + kLanes<Sum> - 1) / kLanes<Sum>);
   const bool whole = args.n % kLanes<Sum> == 0;
-  const int max_rows = transposed ? kMaxRowsTransposed : kMaxRows[vectors];
-  const int64_t tiles = (args.m + max_rows - 1) / max_rows;
-  const int small = static_cast<int>(args.m / tiles);
-  const int64_t larger = args.m % tiles;  // tiles with one row more
+  const int64_t max_rows = args.a_tile != 0 ? args.tile_rows
+                           : transposed     ? kMaxRowsTransposed
+                                            : kMaxRows[vectors];
+  const RowTiles tiles(args.m, max_rows);
   const int64_t row_step = args.a_layout == Layout::kRows ? args.lda : 1;
   alignas(kVectorBytes) Sum tile[kMaxTileVectors * kLanes<Sum>];
   int64_t row = 0;
-  for (int64_t t = 0; t < tiles; ++t) {
-    const int rows = small + (t < larger ? 1 : 0);
-    const Unit* a = static_cast<const Unit*>(args.a) + row * row_step;
+  for (int64_t t = 0; t < tiles.count; ++t) {
+    const int rows = static_cast<int>(tiles.rows(t));
+    const Unit* a =
+        static_cast<const Unit*>(args.a) + (args.a_tile != 0 ? t * args.a_tile : row * row_step);
     prefetch_tile(args, row, rows);
     if (transposed) {
       select_transposed<Unit>(rows)(args.n, args.k, args.k_block, a, args.lda,
