@@ -6,6 +6,8 @@ TORCH ?= torch==2.13.0
 ARGS ?=
 MAX_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 export MAX_JOBS
+# Without them make would link csrc/cpu/engine/isa, a folder, from isa.cpp beside it.
+MAKEFLAGS += --no-builtin-rules
 
 VENV := .venv
 BIN := $(VENV)/bin

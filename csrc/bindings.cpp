@@ -1,15 +1,20 @@
-// Python module pyfastnn._C. The operators register themselves when it is loaded; only the choice
-// of ISA is bound.
+// Python module pyfastnn._C. The operators register themselves when it is loaded; bound are the
+// choice of ISA and the training step, which changes tensors in place and keeps state between
+// calls.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <torch/csrc/utils/pybind.h>
 #include <torch/version.h>
 
 #include "cpu/engine/isa.h"
+#include "cpu/training.h"
 
 namespace py = pybind11;
+using pyfastnn::PlannedParameter;
+using pyfastnn::TrainPlan;
 
 PYBIND11_MODULE(_C, m) {
-  m.doc() = "Operators of pyfastnn (registered on import) and the choice of instruction set.";
+  m.doc() = "Operators of pyfastnn (registered on import), instruction sets, the training step.";
   m.def("available_isas", &pyfastnn::engine::available_isas,
         "Names of the instruction sets that this processor can run, slowest first.");
   m.def("active_isa", &pyfastnn::engine::active_isa, "Name of the instruction set in use.");
@@ -18,4 +23,31 @@ PYBIND11_MODULE(_C, m) {
   m.def(
       "torch_version", [] { return TORCH_VERSION; },
       "The torch version this module was compiled against.");
+
+  py::class_<PlannedParameter>(m, "PlannedParameter")
+      .def(py::init<std::optional<at::Tensor>, int64_t, std::vector<at::Tensor>,
+                    std::optional<at::Tensor>, bool>(),
+           py::arg("tensor"), py::arg("group"), py::arg("state"), py::arg("step"),
+           py::arg("first"));
+  using Unlocked = py::call_guard<py::gil_scoped_release>;
+  py::class_<TrainPlan>(m, "TrainPlan")
+      .def(py::init<std::vector<PlannedParameter>, std::vector<bool>, std::string, bool, double,
+                    int64_t, std::string, bool>(),
+           py::arg("parameters"), py::arg("relu"), py::arg("loss"), py::arg("mean"),
+           py::arg("label_smoothing"), py::arg("ignore_index"), py::arg("optimizer"),
+           py::arg("compute_bfloat16"))
+      .def("set_groups", &TrainPlan::set_groups)
+      .def("step", &TrainPlan::step, Unlocked())
+      .def(
+          "gradients",
+          [](TrainPlan& plan, const at::Tensor& x, const at::Tensor& target,
+             const at::Tensor& gradients) {
+            const pyfastnn::BatchLoss loss = plan.gradients(x, target, gradients);
+            return std::make_pair(loss.sum, loss.count);
+          },
+          Unlocked())
+      .def("apply", &TrainPlan::apply, Unlocked())
+      .def("gradient_count", &TrainPlan::gradient_count)
+      .def("check", &TrainPlan::check, Unlocked())
+      .def("run_epoch", &TrainPlan::run_epoch, Unlocked());
 }

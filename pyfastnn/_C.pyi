@@ -1,4 +1,48 @@
+from collections.abc import Sequence
+
+from torch import Tensor
+
 def available_isas() -> list[str]: ...
 def active_isa() -> str: ...
 def set_isa(name: str) -> None: ...
 def torch_version() -> str: ...
+
+class PlannedParameter:
+    def __init__(
+        self,
+        tensor: Tensor | None,
+        group: int,
+        state: Sequence[Tensor],
+        step: Tensor | None,
+        first: bool,
+    ) -> None: ...
+
+class TrainPlan:
+    def __init__(
+        self,
+        parameters: Sequence[PlannedParameter],
+        relu: Sequence[bool],
+        loss: str,
+        mean: bool,
+        label_smoothing: float,
+        ignore_index: int,
+        optimizer: str,
+        compute_bfloat16: bool,
+    ) -> None: ...
+    def set_groups(self, groups: Sequence[Sequence[float]]) -> None: ...
+    def step(self, x: Tensor, target: Tensor, max_norm: float | None) -> Tensor: ...
+    def gradients(self, x: Tensor, target: Tensor, gradients: Tensor) -> tuple[float, float]: ...
+    def apply(self, gradients: Tensor, grad_scale: float, max_norm: float | None) -> None: ...
+    def gradient_count(self) -> int: ...
+    def check(self, x: Tensor, target: Tensor, allow_bytes: bool) -> None: ...
+    def run_epoch(
+        self,
+        x: Tensor,
+        target: Tensor,
+        order: Tensor | None,
+        batch_size: int,
+        drop_last: bool,
+        scale: float,
+        shift: float,
+        max_norm: float | None,
+    ) -> float: ...

@@ -11,6 +11,7 @@ from pyfastnn import _batching as _batching  # noqa: E402 - vmap rules of these 
 from pyfastnn import autograd, functional  # noqa: E402
 from pyfastnn.isa import active_isa, available_isas, force_isa  # noqa: E402
 from pyfastnn.modules import MLP, LinearReLU  # noqa: E402
+from pyfastnn.training import TrainStep  # noqa: E402
 
 try:
     __version__ = _metadata.version("pyfastnn")
@@ -20,6 +21,7 @@ except _metadata.PackageNotFoundError:  # a source tree on sys.path, built in pl
 __all__ = [
     "MLP",
     "LinearReLU",
+    "TrainStep",
     "__version__",
     "active_isa",
     "autograd",

@@ -12,7 +12,9 @@
 
 #include "cpu/engine/isa.h"
 #include "cpu/engine/network.h"
+#include "guarded.h"
 #include "reference.h"
+#include "test_engine.h"
 
 namespace pyfastnn::engine {
 extern std::atomic<int> test_threads;
@@ -21,17 +23,24 @@ extern std::atomic<int> test_threads;
 namespace engine = pyfastnn::engine;
 using reference::LayerShape;
 using reference::Numbers;
+using test::Guarded;
 
 namespace {
 
 int64_t checks = 0;
 int64_t failures = 0;
 
-void expect(bool ok, const std::string& what) {
+}  // namespace
+
+void test::expect(bool ok, const std::string& what) {
   ++checks;
   if (ok) return;
   if (++failures <= 20) std::fprintf(stderr, "FAILED %s\n", what.c_str());
 }
+
+namespace {
+
+using test::expect;
 
 std::mt19937 generator(1);
 
@@ -41,43 +50,6 @@ Numbers integers(int64_t count, int limit) {
   for (double& x : numbers) x = distribution(generator);
   return numbers;
 }
-
-// A matrix whose rows lie `ld` elements apart, surrounded and separated by sentinels.
-template <class S>
-class Guarded {
- public:
-  Guarded(int64_t rows, int64_t columns, int64_t gap)
-      : rows_(rows), columns_(columns), ld_(columns + gap) {
-    storage_.resize(kMargin + rows * ld_ + kMargin);
-    for (S& x : storage_) reference::set(x, kSentinel);
-  }
-  Guarded(int64_t rows, int64_t columns, int64_t gap, const Numbers& numbers)
-      : Guarded(rows, columns, gap) {
-    for (int64_t i = 0; i < rows * columns; ++i)
-      reference::set(at(i / columns, i % columns), numbers[i]);
-  }
-  S& at(int64_t i, int64_t j) { return storage_[kMargin + i * ld_ + j]; }
-  S* data() { return storage_.data() + kMargin; }
-  engine::Matrix<const S> view() { return {data(), ld_}; }
-  engine::Matrix<S> mutable_view() { return {data(), ld_}; }
-  bool equals(const Numbers& wanted) {
-    for (int64_t i = 0; i < rows_ * columns_; ++i) {
-      if (reference::value(at(i / columns_, i % columns_)) != wanted[i]) return false;
-    }
-    return true;
-  }
-  bool guards_are_intact() {
-    int64_t intact = 0;
-    for (const S& x : storage_) intact += reference::value(x) == kSentinel;
-    return intact == static_cast<int64_t>(storage_.size()) - rows_ * columns_;
-  }
-
- private:
-  static constexpr int64_t kMargin = 70;
-  static constexpr double kSentinel = 0.5;  // results are integers
-  int64_t rows_, columns_, ld_;
-  std::vector<S> storage_;
-};
 
 // Integers so small that sums stay exact in S: 8 bits of mantissa for bfloat16, 11 for float16.
 template <class S>
@@ -293,6 +265,7 @@ int main() {
     check_type<double>("float64");
     check_type<engine::BFloat16>("bfloat16");
     check_type<engine::Half>("float16");
+    test::check_training();
     std::printf("%s: %lld checks so far\n", isa.c_str(), static_cast<long long>(checks));
   }
   std::printf("%lld passed, %lld failed\n", static_cast<long long>(checks - failures),

@@ -1,32 +1,9 @@
 #include "network.h"
+#include "passes.h"
 #include "schedule.h"
 
 namespace pyfastnn::engine {
 namespace {
-
-constexpr Order kFpropOrder = Order::kInterleaved;
-
-// Y = relu(X W^T + b)
-template <class S>
-Gemm<S> fprop(const Layer<S>& layer, int64_t rows, Matrix<const S> input, Matrix<S> output) {
-  Gemm<S> args{};
-  args.m = rows;
-  args.n = layer.out;
-  args.k = layer.in;
-  args.a = {input.data, input.ld, Layout::kRows};
-  args.b = {layer.weight, layer.ld_weight, Layout::kColumns};  // B = W^T
-  args.order = kFpropOrder;
-  args.c = output.data;
-  args.ldc = output.ld;
-  args.bias = layer.bias;
-  args.relu = layer.relu;
-  return args;
-}
-
-template <class S>
-Matrix<S> rows_from(Matrix<S> matrix, int64_t row) {
-  return {matrix.data + row * matrix.ld, matrix.ld};
-}
 
 // Where layer l writes `rows` rows from `row` on: the caller's tensor, or scratch.
 template <class S>

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <stdexcept>
 
-#include "kernels.h"
+#include "training_kernels.h"
 
 namespace pyfastnn::engine {
 namespace {
@@ -84,6 +84,19 @@ const Kernels<BFloat16>& active_kernels<BFloat16>() {
 template <>
 const Kernels<Half>& active_kernels<Half>() {
   return *active_isa_tables().f16;
+}
+
+template <>
+const TrainingKernels<float>& active_training_kernels<float>() {
+  return *active_isa_tables().training_f32;
+}
+template <>
+const TrainingKernels<double>& active_training_kernels<double>() {
+  return *active_isa_tables().training_f64;
+}
+template <>
+const TrainingKernels<BFloat16>& active_training_kernels<BFloat16>() {
+  return *active_isa_tables().training_bf16;
 }
 
 }  // namespace pyfastnn::engine

@@ -114,6 +114,9 @@ struct Kernels {
   void (*round)(const Accumulator<S>* src, int64_t n, S* dst);
 };
 
+template <class S>
+struct TrainingKernels;  // training_kernels.h
+
 // The tables of one instruction set.
 struct Isa {
   const char* name;
@@ -122,6 +125,9 @@ struct Isa {
   const Kernels<double>* f64;
   const Kernels<BFloat16>* bf16;
   const Kernels<Half>* f16;
+  const TrainingKernels<float>* training_f32;
+  const TrainingKernels<double>* training_f64;
+  const TrainingKernels<BFloat16>* training_bf16;
 };
 
 extern const Isa kBaseline;

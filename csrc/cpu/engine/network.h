@@ -30,6 +30,11 @@ struct Matrix {
   int64_t ld = 0;
 };
 
+template <class S>
+Matrix<const S> as_const(Matrix<S> matrix) {
+  return {matrix.data, matrix.ld};
+}
+
 // outputs[l] [rows, out_l] receives h_{l+1}; data may be null for layers whose output nobody wants,
 // except the last.
 template <class S>

@@ -28,9 +28,9 @@ void parallel_tasks(int64_t count, int threads, const Body& body) {
       const_cast<void*>(static_cast<const void*>(&body)));
 }
 
-// A second thread costs 2 to 4 us to wake and to wait for. It pays from about this many
-// floating-point operations a thread on (9 us on one Zen 4 core).
-inline constexpr int64_t kWorkPerThread = 1'000'000;
+// A second thread costs 3 to 8 us to wake and to wait for. It pays from about this many
+// floating-point operations a thread on (14 us on one Zen 4 core).
+inline constexpr int64_t kWorkPerThread = 1'500'000;
 
 inline int threads_for(int64_t work) {
   if (work < 2 * kWorkPerThread) return 1;

@@ -11,8 +11,8 @@
 namespace pyfastnn::engine {
 
 // Work of one product in floating-point operations. Reading and packing a weight costs about as
-// much as 32 of them: it decides for batches of a few rows.
-inline int64_t gemm_work(int64_t m, int64_t n, int64_t k) { return n * k * (2 * m + 32); }
+// much as 8 of them: it decides for batches of a few rows.
+inline int64_t gemm_work(int64_t m, int64_t n, int64_t k) { return n * k * (2 * m + 8); }
 
 // Part `index` of `count` nearly equal parts of [0, total), each but the last a multiple of `unit`.
 inline Range part(int64_t total, int64_t unit, int64_t count, int64_t index) {
@@ -53,6 +53,22 @@ int64_t balanced_tile(const Kernels<S>& kernels, int64_t rows, int64_t tile, int
   return divide_up(rows, tiles);
 }
 
+// In how many parts of its rows and columns dW of a layer is divided between threads: about four
+// tasks a thread in all, so that threads finish together. Few panels: rows are divided as well.
+struct WeightParts {
+  int64_t rows, columns;
+};
+template <class S, class Layer>
+WeightParts weight_parts(const Kernels<S>& kernels, const Layer& layer, int64_t layer_work,
+                         int64_t work, int threads) {
+  const int64_t wanted =
+      threads == 1 ? 1 : divide_up(4 * threads * layer_work, std::max<int64_t>(1, work));
+  const int64_t panels = std::max<int64_t>(1, panel_count(kernels, layer.in));
+  const int64_t columns = std::clamp<int64_t>(wanted, 1, panels);
+  const int64_t most = std::max<int64_t>(1, divide_up(layer.out, 24));
+  return {std::clamp<int64_t>(divide_up(wanted, columns), 1, most), columns};
+}
+
 template <class S>
 struct PackJob {
   Operand<S> b;
@@ -74,7 +90,7 @@ std::vector<PackedOperand<S>> pack_operands(const Kernels<S>& kernels,
     first_panel.push_back(first_panel.back() + panels);
     elements += job.k * job.n;
   }
-  parallel_tasks(first_panel.back(), threads_for(32 * elements), [&](int64_t task) {
+  parallel_tasks(first_panel.back(), threads_for(8 * elements), [&](int64_t task) {
     size_t j = 0;
     while (task >= first_panel[j + 1]) ++j;
     pack_panel(kernels, jobs[j].b, jobs[j].k, jobs[j].n, task - first_panel[j],

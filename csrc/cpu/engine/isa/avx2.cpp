@@ -2,7 +2,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#include "../kernels.h"
+#include "../training_kernels.h"
 
 #define PYFASTNN_INLINE [[gnu::always_inline]] inline
 
@@ -22,6 +22,9 @@ PYFASTNN_INLINE __m256 fma(__m256 sum, __m256 a, __m256 b) { return _mm256_fmadd
 PYFASTNN_INLINE __m256d fma(__m256d sum, __m256d a, __m256d b) {
   return _mm256_fmadd_pd(a, b, sum);
 }
+
+PYFASTNN_INLINE __m256 square_root(__m256 v) { return _mm256_sqrt_ps(v); }
+PYFASTNN_INLINE __m256d square_root(__m256d v) { return _mm256_sqrt_pd(v); }
 
 // 16 bytes from each of lane[i] + offset.
 PYFASTNN_INLINE __m128 load_lane(const char* p) {
@@ -71,11 +74,15 @@ PYFASTNN_INLINE HalfBits float_to_half(__m256 v) {
 #include "micro_kernel-inl.h"
 #include "panel-inl.h"
 #include "pack-inl.h"
+#include "training-inl.h"
 
 constexpr Kernels<float> kFloat = make_kernels<float>();
 constexpr Kernels<double> kDouble = make_kernels<double>();
 constexpr Kernels<BFloat16> kBFloat16 = make_kernels<BFloat16>();
 constexpr Kernels<Half> kHalf = make_kernels<Half>();
+constexpr TrainingKernels<float> kTrainFloat = make_training_kernels<float>();
+constexpr TrainingKernels<double> kTrainDouble = make_training_kernels<double>();
+constexpr TrainingKernels<BFloat16> kTrainBFloat16 = make_training_kernels<BFloat16>();
 
 }  // namespace
 #pragma GCC pop_options
@@ -87,7 +94,8 @@ bool is_supported() {
 }
 }  // namespace
 
-const Isa kAvx2 = {"avx2", is_supported, &kFloat, &kDouble, &kBFloat16, &kHalf};
+const Isa kAvx2 = {"avx2", is_supported, &kFloat,       &kDouble,       &kBFloat16,
+                   &kHalf, &kTrainFloat, &kTrainDouble, &kTrainBFloat16};
 
 }  // namespace pyfastnn::engine
 #endif

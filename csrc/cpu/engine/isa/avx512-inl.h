@@ -17,6 +17,9 @@ PYFASTNN_INLINE __m256d fma(__m256d sum, __m256d a, __m256d b) {
   return _mm256_fmadd_pd(a, b, sum);
 }
 
+PYFASTNN_INLINE __m512 square_root(__m512 v) { return _mm512_sqrt_ps(v); }
+PYFASTNN_INLINE __m512d square_root(__m512d v) { return _mm512_sqrt_pd(v); }
+
 // 16 bytes from each of lane[i] + offset. By halves: Zen 4 loads 64 bytes a cycle, whatever part of
 // them is wanted.
 PYFASTNN_INLINE __m128 load_lane(const char* p) {

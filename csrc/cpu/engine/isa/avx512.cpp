@@ -6,7 +6,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
 
-#include "../kernels.h"
+#include "../training_kernels.h"
 
 #define PYFASTNN_INLINE [[gnu::always_inline]] inline
 
@@ -20,11 +20,15 @@ namespace {
 #include "micro_kernel-inl.h"
 #include "panel-inl.h"
 #include "pack-inl.h"
+#include "training-inl.h"
 
 constexpr Kernels<float> kFloat = make_kernels<float>();
 constexpr Kernels<double> kDouble = make_kernels<double>();
 constexpr Kernels<BFloat16> kBFloat16 = make_kernels<BFloat16>();
 constexpr Kernels<Half> kHalf = make_kernels<Half>();
+constexpr TrainingKernels<float> kTrainFloat = make_training_kernels<float>();
+constexpr TrainingKernels<double> kTrainDouble = make_training_kernels<double>();
+constexpr TrainingKernels<BFloat16> kTrainBFloat16 = make_training_kernels<BFloat16>();
 
 }  // namespace
 #pragma GCC pop_options
@@ -37,7 +41,8 @@ bool is_supported() {
 }
 }  // namespace
 
-const Isa kAvx512 = {"avx512", is_supported, &kFloat, &kDouble, &kBFloat16, &kHalf};
+const Isa kAvx512 = {"avx512", is_supported, &kFloat,       &kDouble,       &kBFloat16,
+                     &kHalf,   &kTrainFloat, &kTrainDouble, &kTrainBFloat16};
 
 }  // namespace pyfastnn::engine
 #endif

@@ -47,8 +47,9 @@ namespace {
 bool is_supported() { return kAvx512.is_supported() && __builtin_cpu_supports("avx512bf16") != 0; }
 }  // namespace
 
-const Isa kAvx512Bf16 = {"avx512_bf16", is_supported, kAvx512.f32,
-                         kAvx512.f64,   &kBFloat16,   kAvx512.f16};
+const Isa kAvx512Bf16 = {"avx512_bf16",        is_supported,         kAvx512.f32,
+                         kAvx512.f64,          &kBFloat16,           kAvx512.f16,
+                         kAvx512.training_f32, kAvx512.training_f64, kAvx512.training_bf16};
 
 }  // namespace pyfastnn::engine
 #endif

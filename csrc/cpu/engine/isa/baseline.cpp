@@ -1,5 +1,5 @@
 // The portable instruction set: vectors of 16 bytes, no intrinsics (SSE2 on x86-64, NEON on arm64).
-#include "../kernels.h"
+#include "../training_kernels.h"
 
 #define PYFASTNN_INLINE [[gnu::always_inline]] inline
 
@@ -19,6 +19,15 @@ typedef uint16_t HalfBits __attribute__((vector_size(8)));
 
 PYFASTNN_INLINE F32 fma(F32 sum, F32 a, F32 b) { return sum + a * b; }
 PYFASTNN_INLINE F64 fma(F64 sum, F64 a, F64 b) { return sum + a * b; }
+
+PYFASTNN_INLINE F32 square_root(F32 v) {
+  for (int i = 0; i < 4; ++i) v[i] = __builtin_sqrtf(v[i]);
+  return v;
+}
+PYFASTNN_INLINE F64 square_root(F64 v) {
+  for (int i = 0; i < 2; ++i) v[i] = __builtin_sqrt(v[i]);
+  return v;
+}
 
 template <class V>
 PYFASTNN_INLINE V load_lanes(const char* const (&lane)[1], int64_t offset) {
@@ -65,11 +74,15 @@ PYFASTNN_INLINE HalfBits float_to_half(F32 v) {
 #include "micro_kernel-inl.h"
 #include "panel-inl.h"
 #include "pack-inl.h"
+#include "training-inl.h"
 
 constexpr Kernels<float> kFloat = make_kernels<float>();
 constexpr Kernels<double> kDouble = make_kernels<double>();
 constexpr Kernels<BFloat16> kBFloat16 = make_kernels<BFloat16>();
 constexpr Kernels<Half> kHalf = make_kernels<Half>();
+constexpr TrainingKernels<float> kTrainFloat = make_training_kernels<float>();
+constexpr TrainingKernels<double> kTrainDouble = make_training_kernels<double>();
+constexpr TrainingKernels<BFloat16> kTrainBFloat16 = make_training_kernels<BFloat16>();
 
 }  // namespace
 
@@ -77,6 +90,7 @@ namespace {
 bool is_supported() { return true; }
 }  // namespace
 
-const Isa kBaseline = {"baseline", is_supported, &kFloat, &kDouble, &kBFloat16, &kHalf};
+const Isa kBaseline = {"baseline", is_supported, &kFloat,       &kDouble,       &kBFloat16,
+                       &kHalf,     &kTrainFloat, &kTrainDouble, &kTrainBFloat16};
 
 }  // namespace pyfastnn::engine

@@ -1,0 +1,276 @@
+// TrainPlan on the CPU: tensors to pointers, one call of the engine for each batch.
+#include <ATen/ops/empty.h>
+#include <c10/util/Exception.h>
+
+#include <cmath>
+
+#include "training.h"
+
+namespace pyfastnn {
+namespace {
+
+engine::LossKind loss_kind(const std::string& name) {
+  if (name == "cross_entropy") return engine::LossKind::kCrossEntropy;
+  if (name == "mse") return engine::LossKind::kMse;
+  TORCH_CHECK(name == "bce_with_logits", "TrainStep: unknown loss ", name);
+  return engine::LossKind::kBceWithLogits;
+}
+
+template <class P>
+P* data(const at::Tensor& tensor) {
+  return static_cast<P*>(tensor.mutable_data_ptr());
+}
+
+double read_scalar(const at::Tensor& tensor) {
+  return tensor.scalar_type() == at::kDouble ? *tensor.const_data_ptr<double>()
+                                             : *tensor.const_data_ptr<float>();
+}
+
+void add_one(const at::Tensor& tensor) {
+  if (tensor.scalar_type() == at::kDouble) {
+    *tensor.mutable_data_ptr<double>() += 1;
+  } else {
+    *tensor.mutable_data_ptr<float>() += 1;
+  }
+}
+
+double clip_scale(double norm, std::optional<double> max_norm) {
+  if (!max_norm.has_value()) return 1;
+  const double scale = *max_norm / (norm + 1e-6);
+  return scale > 1 ? 1 : scale;  // NaN stays
+}
+
+}  // namespace
+
+TrainPlan::TrainPlan(std::vector<PlannedParameter> parameters, std::vector<bool> relu,
+                     const std::string& loss, bool mean, double label_smoothing,
+                     int64_t ignore_index, const std::string& optimizer, bool compute_bfloat16)
+    : parameters_(std::move(parameters)),
+      relu_(std::move(relu)),
+      loss_{loss_kind(loss), label_smoothing, ignore_index},
+      mean_(mean),
+      optimizer_(optimizer == "sgd" ? engine::OptimizerKind::kSgd : engine::OptimizerKind::kAdam),
+      compute_bfloat16_(compute_bfloat16) {}
+
+void TrainPlan::set_groups(const std::vector<std::vector<double>>& groups) {
+  rules_.clear();
+  for (const std::vector<double>& g : groups) {
+    engine::UpdateRule rule;
+    rule.kind = optimizer_;
+    rule.lr = g.at(0);
+    rule.weight_decay = g.at(1);
+    rule.maximize = g.at(2) != 0;
+    if (optimizer_ == engine::OptimizerKind::kSgd) {
+      rule.momentum = g.at(3);
+      rule.dampening = g.at(4);
+      rule.nesterov = g.at(5) != 0;
+    } else {
+      rule.beta1 = g.at(3);
+      rule.beta2 = g.at(4);
+      rule.eps = g.at(5);
+      rule.decoupled = g.at(6) != 0;
+    }
+    rules_.push_back(rule);
+  }
+}
+
+template <class Body>
+auto TrainPlan::dispatch(const Body& body) const {
+  if (compute_bfloat16_) return body(engine::BFloat16{});
+  if (dtype() == at::kDouble) return body(double{});
+  return body(float{});
+}
+
+bool TrainPlan::is_updated(const PlannedParameter& parameter) const {
+  return parameter.group >= 0 && parameter.tensor.has_value() && parameter.tensor->requires_grad();
+}
+
+template <class P>
+std::vector<engine::TrainedLayer<P>> TrainPlan::layers() const {
+  std::vector<engine::TrainedLayer<P>> result;
+  for (size_t l = 0; l < relu_.size(); ++l) {
+    engine::Parameter<P> pair[2];
+    for (size_t i = 0; i < 2; ++i) {
+      const PlannedParameter& planned = parameters_[2 * l + i];
+      if (!planned.tensor.has_value()) continue;
+      pair[i].data = data<P>(*planned.tensor);
+      pair[i].size = planned.tensor->numel();
+      pair[i].needs_gradient = planned.tensor->requires_grad();
+      pair[i].is_updated = is_updated(planned);
+      if (!pair[i].is_updated) continue;
+      pair[i].rule = rules_.at(planned.group);
+      pair[i].rule.first = planned.first;
+      if (planned.step.has_value()) pair[i].rule.step = read_scalar(*planned.step);
+      for (size_t s = 0; s < planned.state.size(); ++s)
+        pair[i].state[s] = data<P>(planned.state[s]);
+    }
+    const at::Tensor& weight = *parameters_[2 * l].tensor;
+    result.push_back({weight.size(1), weight.size(0), relu_[l], pair[0], pair[1]});
+  }
+  return result;
+}
+
+// x and target have plain rows.
+template <class P>
+engine::Batch<P> TrainPlan::batch_of(const at::Tensor& x, const at::Tensor& target) const {
+  engine::Batch<P> batch;
+  batch.rows = x.size(0);
+  batch.x = x.const_data_ptr();
+  batch.ld = x.stride(0);
+  batch.kind = x.scalar_type() == at::kByte       ? engine::InputKind::kBytes
+               : x.scalar_type() == at::kBFloat16 ? engine::InputKind::kCompute
+                                                  : engine::InputKind::kParameters;
+  if (loss_.kind == engine::LossKind::kCrossEntropy) {
+    batch.classes = target.const_data_ptr<int64_t>();
+  } else {
+    batch.targets = static_cast<const P*>(target.const_data_ptr());
+  }
+  return batch;
+}
+
+namespace {
+
+at::Tensor with_plain_rows(const at::Tensor& x) {
+  return x.size(1) <= 1 || x.stride(1) == 1 ? x : x.contiguous();
+}
+
+}  // namespace
+
+void TrainPlan::begin_update() {
+  for (PlannedParameter& planned : parameters_) {
+    if (is_updated(planned) && planned.step.has_value()) add_one(*planned.step);
+  }
+}
+
+void TrainPlan::end_update() {
+  for (PlannedParameter& planned : parameters_) {
+    if (!is_updated(planned)) continue;
+    planned.first = false;
+    planned.tensor->unsafeGetTensorImpl()->bump_version();
+  }
+}
+
+// One update. With a limit for the norm the gradients have to be complete before the first of them
+// is used.
+template <class S>
+double TrainPlan::train(std::vector<engine::TrainedLayer<engine::Accumulator<S>>>& layers,
+                        const engine::Batch<engine::Accumulator<S>>& batch, double loss_scale,
+                        std::optional<double> max_norm) {
+  using P = engine::Accumulator<S>;
+  if (!max_norm.has_value()) {
+    return engine::train_step<S>(layers, loss_, batch, loss_scale, nullptr);
+  }
+  std::vector<P> gradients(engine::gradient_count(layers));
+  const double sum = engine::train_step<S>(layers, loss_, batch, loss_scale, gradients.data());
+  const double norm = std::sqrt(engine::squared_norm<P>(layers, gradients.data()));
+  engine::apply_gradients<P>(layers, gradients.data(), clip_scale(norm, max_norm));
+  return sum;
+}
+
+at::Tensor TrainPlan::step(const at::Tensor& x, const at::Tensor& target,
+                           std::optional<double> max_norm) {
+  check(x, target, /*allow_bytes=*/false);
+  const at::Tensor rows = with_plain_rows(x), targets = target.contiguous();
+  const double divisor = mean_ ? count(targets, nullptr, 0, rows.size(0)) : 1;
+  begin_update();
+  const double loss = dispatch([&](auto tag) {
+    using S = decltype(tag);
+    using P = engine::Accumulator<S>;
+    auto trained = layers<P>();
+    return train<S>(trained, batch_of<P>(rows, targets), 1 / divisor, max_norm) / divisor;
+  });
+  end_update();
+  at::Tensor result = at::empty({}, parameters_[0].tensor->options().requires_grad(false));
+  if (dtype() == at::kDouble) {
+    *result.mutable_data_ptr<double>() = loss;
+  } else {
+    *result.mutable_data_ptr<float>() = static_cast<float>(loss);
+  }
+  return result;
+}
+
+int64_t TrainPlan::gradient_count() const {
+  int64_t total = 0;
+  for (const PlannedParameter& planned : parameters_) {
+    if (planned.tensor.has_value() && planned.tensor->requires_grad())
+      total += planned.tensor->numel();
+  }
+  return total;
+}
+
+BatchLoss TrainPlan::gradients(const at::Tensor& x, const at::Tensor& target,
+                               const at::Tensor& gradients) {
+  check(x, target, /*allow_bytes=*/false);
+  const at::Tensor rows = with_plain_rows(x), targets = target.contiguous();
+  const double sum = dispatch([&](auto tag) {
+    using S = decltype(tag);
+    using P = engine::Accumulator<S>;
+    return engine::train_step<S>(layers<P>(), loss_, batch_of<P>(rows, targets), 1,
+                                 data<P>(gradients));
+  });
+  return {sum, mean_ ? count(targets, nullptr, 0, rows.size(0)) : 1};
+}
+
+void TrainPlan::apply(const at::Tensor& gradients, double grad_scale,
+                      std::optional<double> max_norm) {
+  begin_update();
+  const auto update = [&](auto tag) {
+    using P = decltype(tag);
+    const auto trained = layers<P>();
+    const P* values = data<P>(gradients);
+    double scale = grad_scale;
+    if (max_norm.has_value()) {
+      const double norm = std::sqrt(engine::squared_norm<P>(trained, values)) * grad_scale;
+      scale *= clip_scale(norm, max_norm);
+    }
+    engine::apply_gradients<P>(trained, values, scale);
+  };
+  dtype() == at::kDouble ? update(double{}) : update(float{});
+  end_update();
+}
+
+double TrainPlan::run_epoch(const at::Tensor& x, const at::Tensor& target,
+                            const std::optional<at::Tensor>& order, int64_t batch_size,
+                            bool drop_last, double scale, double shift,
+                            std::optional<double> max_norm) {
+  check(x, target, /*allow_bytes=*/true);
+  const at::Tensor rows = with_plain_rows(x), targets = target.contiguous();
+  const int64_t* index = order.has_value() ? order->const_data_ptr<int64_t>() : nullptr;
+  const int64_t total = order.has_value() ? order->numel() : rows.size(0);
+  double sum = 0, samples = 0;
+  dispatch([&](auto tag) {
+    using S = decltype(tag);
+    using P = engine::Accumulator<S>;
+    const engine::Batch<P> all = batch_of<P>(rows, targets);
+    const int64_t out = parameters_[parameters_.size() - 2].tensor->size(0);
+    const int64_t element = x.element_size();
+    for (int64_t first = 0; first < total; first += batch_size) {
+      engine::Batch<P> batch = all;
+      batch.rows = std::min(batch_size, total - first);
+      if (drop_last && batch.rows < batch_size) break;
+      batch.scale = scale;
+      batch.shift = shift;
+      if (index != nullptr) {
+        batch.index = index + first;
+      } else {
+        batch.x = static_cast<const char*>(all.x) + first * all.ld * element;
+        if (all.classes != nullptr) batch.classes = all.classes + first;
+        if (all.targets != nullptr) batch.targets = all.targets + first * out;
+      }
+      const double values = count(targets, index, first, batch.rows);
+      begin_update();
+      auto trained = layers<P>();
+      const double loss = train<S>(trained, batch, mean_ ? 1 / values : 1, max_norm);
+      end_update();
+      sum += mean_ && loss_.kind != engine::LossKind::kCrossEntropy
+                 ? loss / static_cast<double>(out)
+                 : loss;
+      samples +=
+          loss_.kind == engine::LossKind::kCrossEntropy ? values : static_cast<double>(batch.rows);
+    }
+    return 0;
+  });
+  return sum / samples;
+}
+
+}  // namespace pyfastnn

@@ -1,0 +1,96 @@
+// A training step as the Python module sees it: the tensors of one model and its optimizer, and
+// what to do with a batch. Tensors stop in cpu/train_step.cpp.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/train.h"
+
+namespace pyfastnn {
+
+// One weight or bias and where its optimizer keeps its state.
+struct PlannedParameter {
+  PlannedParameter() = default;
+  PlannedParameter(std::optional<at::Tensor> tensor_, int64_t group_,
+                   std::vector<at::Tensor> state_, std::optional<at::Tensor> step_, bool first_)
+      : tensor(std::move(tensor_)),
+        group(group_),
+        state(std::move(state_)),
+        step(std::move(step_)),
+        first(first_) {}
+
+  std::optional<at::Tensor> tensor;  // none: a layer without bias
+  int64_t group = -1;                // of the optimizer; -1: not updated
+  std::vector<at::Tensor> state;     // SGD: momentum buffer or nothing. Adam: exp_avg, exp_avg_sq
+  std::optional<at::Tensor> step;    // Adam's counter, a scalar
+  bool first = false;                // SGD: the buffer has no value yet
+};
+
+// Sum of the losses of a batch and what to divide it by for the mean.
+struct BatchLoss {
+  double sum = 0, count = 0;
+};
+
+class TrainPlan {
+ public:
+  // parameters: weight_0, bias_0, weight_1, ...; loss: "cross_entropy", "mse" or
+  // "bce_with_logits"; optimizer: "sgd" or "adam".
+  TrainPlan(std::vector<PlannedParameter> parameters, std::vector<bool> relu,
+            const std::string& loss, bool mean, double label_smoothing, int64_t ignore_index,
+            const std::string& optimizer, bool compute_bfloat16);
+
+  // One UpdateRule for each group, as the numbers of torch's param_groups. SGD: lr, weight_decay,
+  // maximize, momentum, dampening, nesterov. Adam: lr, weight_decay, maximize, beta1, beta2, eps,
+  // decoupled.
+  void set_groups(const std::vector<std::vector<double>>& groups);
+
+  // The loss of the batch, a scalar; parameters and optimizer state are updated.
+  at::Tensor step(const at::Tensor& x, const at::Tensor& target, std::optional<double> max_norm);
+
+  // The same in two halves: gradients of the summed loss to `gradients` (gradient_count() long),
+  // then the update with grad_scale times them, clipped to max_norm.
+  BatchLoss gradients(const at::Tensor& x, const at::Tensor& target, const at::Tensor& gradients);
+  void apply(const at::Tensor& gradients, double grad_scale, std::optional<double> max_norm);
+  int64_t gradient_count() const;
+
+  // One pass over X in batches of the rows in `order` (none: as they lie); the mean loss of a
+  // sample. Everything is checked before the first update.
+  double run_epoch(const at::Tensor& x, const at::Tensor& target,
+                   const std::optional<at::Tensor>& order, int64_t batch_size, bool drop_last,
+                   double scale, double shift, std::optional<double> max_norm);
+
+  // All that run_epoch checks.
+  void check(const at::Tensor& x, const at::Tensor& target, bool allow_bytes) const;
+
+ private:
+  template <class Body>
+  auto dispatch(const Body& body) const;
+  template <class P>
+  std::vector<engine::TrainedLayer<P>> layers() const;
+  template <class P>
+  engine::Batch<P> batch_of(const at::Tensor& x, const at::Tensor& target) const;
+  double count(const at::Tensor& target, const int64_t* index, int64_t first, int64_t rows) const;
+  template <class S>
+  double train(std::vector<engine::TrainedLayer<engine::Accumulator<S>>>& layers,
+               const engine::Batch<engine::Accumulator<S>>& batch, double loss_scale,
+               std::optional<double> max_norm);
+  void check_parameters() const;
+  void begin_update();
+  void end_update();
+  at::ScalarType dtype() const { return parameters_[0].tensor->scalar_type(); }
+  bool is_updated(const PlannedParameter& parameter) const;
+
+  std::vector<PlannedParameter> parameters_;
+  std::vector<bool> relu_;
+  engine::Loss loss_;
+  bool mean_;
+  engine::OptimizerKind optimizer_;
+  bool compute_bfloat16_;
+  std::vector<engine::UpdateRule> rules_;
+};
+
+}  // namespace pyfastnn

@@ -1,0 +1,159 @@
+"""Reads the numbers and the state of a torch optimizer for TrainStep."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import optimizer as _optimizer
+
+from pyfastnn._step_parts import class_name
+
+
+class Place(NamedTuple):
+    """Where the optimizer keeps what belongs to one parameter."""
+
+    group: int  # -1: not updated
+    state: list[Tensor]
+    step: Tensor | None
+    first: bool
+
+
+class OptimizerReader:
+    """Reads the numbers and the state of a torch optimizer, and publishes state made for it.
+
+    Args:
+        optimizer: ``SGD``, ``Adam`` or ``AdamW``.
+
+    Raises:
+        TypeError: for another optimizer, or one with hooks.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        kinds: dict[type[torch.optim.Optimizer], str] = {
+            torch.optim.SGD: "sgd",
+            torch.optim.Adam: "adam",
+            torch.optim.AdamW: "adam",
+        }
+        kind = kinds.get(type(optimizer))
+        if kind is None:
+            names = ", ".join(known.__name__ for known in kinds)
+            raise TypeError(
+                f"TrainStep: expected optimizer to be one of {names}, got {class_name(optimizer)}"
+            )
+        self.kind = kind
+        self._optimizer: Any = optimizer
+        # (parameter, its dict in optimizer.state, key, tensor) of everything C++ knows.
+        self._known: list[tuple[Tensor, dict[str, Any], str, Tensor]] = []
+        self._unpublished: list[tuple[Tensor, dict[str, Tensor]]] = []
+        self.groups()
+        self.start_over()
+
+    def groups(self) -> list[list[float]]:
+        """Read the numbers of every param group, in the order that C++ expects.
+
+        Raises:
+            ValueError: for an option that is not supported.
+            TypeError: if a hook would not run.
+        """
+        optimizer = self._optimizer
+        if (
+            optimizer._optimizer_step_pre_hooks
+            or optimizer._optimizer_step_post_hooks
+            or _optimizer._global_optimizer_pre_hooks
+            or _optimizer._global_optimizer_post_hooks
+        ):
+            raise TypeError(
+                f"TrainStep: {class_name(optimizer)} has a step hook, which would not run"
+            )
+        numbers = []
+        for group in optimizer.param_groups:
+            for option in ("amsgrad", "capturable", "differentiable"):
+                if group.get(option):
+                    raise ValueError(
+                        f"TrainStep: {class_name(optimizer)} with {option}=True is not supported"
+                    )
+            common = [float(group["lr"]), float(group["weight_decay"]), float(group["maximize"])]
+            if self.kind == "sgd":
+                own = [group["momentum"], group["dampening"], group["nesterov"]]
+            else:
+                decoupled = group.get("decoupled_weight_decay", False)
+                own = [*group["betas"], group["eps"], decoupled]
+            numbers.append(common + [float(number) for number in own])
+        return numbers
+
+    def place(self, parameter: Tensor) -> Place:
+        """Find a parameter's group and state; missing state is made, see :meth:`stepped`."""
+        group = self._group_of.get(id(parameter), -1)
+        if group < 0 or not parameter.requires_grad:
+            return Place(-1, [], None, False)
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise TypeError("TrainStep: a parameter has a hook, which would not run")
+        state = self._optimizer.state.get(parameter, {})
+        if self.kind == "sgd":
+            return self._place_of_sgd(parameter, group, state)
+        names = ("exp_avg", "exp_avg_sq")
+        if "exp_avg" in state:
+            self._know(parameter, state, ("step", *names))
+            return Place(group, [state[name] for name in names], state["step"], False)
+        made = {"step": torch.tensor(0.0, dtype=torch.float32)}
+        made |= {name: torch.zeros_like(parameter, requires_grad=False) for name in names}
+        self._unpublished.append((parameter, made))
+        return Place(group, [made[name] for name in names], made["step"], False)
+
+    def _place_of_sgd(self, parameter: Tensor, group: int, state: dict[str, Any]) -> Place:
+        if self._optimizer.param_groups[group]["momentum"] == 0:
+            return Place(group, [], None, False)
+        buffer = state.get("momentum_buffer")
+        if buffer is not None:
+            self._know(parameter, state, ("momentum_buffer",))
+            return Place(group, [buffer], None, False)
+        buffer = torch.zeros_like(parameter, requires_grad=False)
+        self._unpublished.append((parameter, {"momentum_buffer": buffer}))
+        return Place(group, [buffer], None, True)
+
+    def _know(self, parameter: Tensor, state: dict[str, Any], names: tuple[str, ...]) -> None:
+        self._known += [(parameter, state, name, state[name]) for name in names]
+
+    def start_over(self) -> None:
+        """Forget what was placed; :meth:`place` is about to be called for every parameter."""
+        self._known.clear()
+        self._unpublished.clear()
+        self._state = self._optimizer.state
+        self._shape = self._shape_now()
+        self._group_of = {
+            id(parameter): index
+            for index, group in enumerate(self._optimizer.param_groups)
+            for parameter in group["params"]
+        }
+
+    def _shape_now(self) -> list[tuple[int, bool]]:
+        """How many parameters each group has, and whether they have a momentum buffer."""
+        return [
+            (len(group["params"]), group.get("momentum", 0) != 0)
+            for group in self._optimizer.param_groups
+        ]
+
+    def is_current(self) -> bool:
+        """Whether groups and state that C++ knows are still the optimizer's."""
+        state = self._optimizer.state
+        return (
+            not self._unpublished
+            and state is self._state
+            and self._shape == self._shape_now()
+            and all(
+                state.get(parameter) is entry and entry.get(name) is tensor
+                for parameter, entry, name, tensor in self._known
+            )
+        )
+
+    def stepped(self) -> None:
+        """Publish the state that was made for the step that has just succeeded."""
+        for parameter, made in self._unpublished:
+            entry = self._optimizer.state[parameter]
+            entry.update(made)
+            self._know(parameter, entry, tuple(made))
+        self._unpublished.clear()
+        # What a scheduler's wrapper around optimizer.step notes, so that it sees the right order.
+        self._optimizer._opt_called = True

@@ -1,0 +1,281 @@
+"""The whole training step in one call, for the user's own model, loss and optimizer."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from pyfastnn import _C
+from pyfastnn._optimizers import OptimizerReader
+from pyfastnn._step_parts import bind, checked_norm, describe_loss
+
+
+class TrainStep:
+    """One step of training in one call, equal to the usual five lines of PyTorch.
+
+    ``step(x, target)`` does what ``optimizer.zero_grad()``, ``loss = loss_fn(model(x), target)``,
+    ``loss.backward()`` and ``optimizer.step()`` do, up to rounding, without the autograd engine:
+    rows go tile by tile through the network, the loss and back, and gradients become updates while
+    they are in the cache. Parameters stay those of the model, state stays in ``optimizer.state``:
+    schedulers, ``state_dict``, checkpoints and ordinary steps in between work as usual. Attributes
+    ``.grad`` are neither read nor written.
+
+    Args:
+        model: ``nn.Linear``, :class:`pyfastnn.LinearReLU`, or an ``nn.Sequential`` /
+            :class:`pyfastnn.MLP` (also nested) of those and ``nn.ReLU`` behind a linear layer; an
+            ``nn.Flatten`` may come first. Parameters float32 or float64, on the CPU.
+        loss_fn: ``nn.CrossEntropyLoss`` with class indices (``label_smoothing``,
+            ``ignore_index``), ``nn.MSELoss`` or ``nn.BCEWithLogitsLoss``, reduction ``"mean"`` or
+            ``"sum"``.
+        optimizer: ``torch.optim.SGD``, ``Adam`` or ``AdamW`` over parameters of the model.
+        compute_dtype: ``torch.bfloat16`` computes products in bfloat16 with sums in float32;
+            parameters, gradients and state stay float32. None: the dtype of the parameters.
+        max_grad_norm: limit for the norm of all gradients together, as
+            ``torch.nn.utils.clip_grad_norm_``.
+        process_group: gradients are summed over the processes of this group, so that a step equals
+            one step of a single process on the rows of all of them. Parameters are taken from its
+            first process when the object is made.
+
+    Raises:
+        TypeError, ValueError: for a model, loss, optimizer or option that is not supported; the
+            message names the part and the reason. Nothing has been changed then.
+
+    Note:
+        Two runs give the same bits, whatever the number of threads. Memory beyond parameters and
+        state does not grow with the batch.
+
+    Example:
+        >>> model = pyfastnn.MLP([784, 128, 64, 10])
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> step = TrainStep(model, torch.nn.CrossEntropyLoss(), optimizer)
+        >>> loss = step(torch.randn(64, 784), torch.randint(10, (64,)))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        compute_dtype: torch.dtype | None = None,
+        max_grad_norm: float | None = None,
+        process_group: dist.ProcessGroup | None = None,
+    ) -> None:
+        self._model = model
+        self._loss = describe_loss(loss_fn)
+        self._max_grad_norm = checked_norm(max_grad_norm)
+        self._optimizer = OptimizerReader(optimizer)
+        self._bound = bind(self._model)
+        self._bfloat16 = self._checked_compute_dtype(compute_dtype)
+        self._group = process_group
+        self._plan = self._make_plan()
+        self._sums: Tensor | None = None
+        if process_group is not None:
+            source = dist.get_global_rank(process_group, 0)
+            for tensor in self._bound.tensors:
+                if tensor is not None:
+                    dist.broadcast(tensor.data, src=source, group=process_group)
+
+    def __call__(self, x: Tensor, target: Tensor) -> Tensor:
+        """Train on one batch.
+
+        Args:
+            x: ``[M, in_features]`` (any shape ``[M, ...]`` with a leading ``nn.Flatten``), dtype of
+                the parameters; with ``compute_dtype=torch.bfloat16`` also bfloat16.
+            target: int64 ``[M]`` for cross entropy, else ``[M, out_features]`` of the parameters'
+                dtype.
+
+        Returns:
+            The loss before the update: a scalar of the parameters' dtype, detached. NaN and
+            infinity are returned as they are.
+
+        Raises:
+            RuntimeError: if shapes, dtypes, devices or class indices do not fit. Nothing has been
+                changed then.
+        """
+        self._refresh()
+        if self._bound.flatten:
+            x = x.flatten(1)
+        if self._group is None:
+            loss = self._plan.step(x, target, self._max_grad_norm)
+        else:
+            loss = self._shared_step(x, target)
+        self._optimizer.stepped()
+        return loss
+
+    def run_epoch(
+        self,
+        X: Tensor,
+        target: Tensor,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        generator: torch.Generator | None = None,
+        drop_last: bool = False,
+        scale: float = 1.0,
+        shift: float = 0.0,
+    ) -> float:
+        """Train on all rows of a data set once, without a copy of it and without Python per batch.
+
+        The order of the rows is ``torch.randperm(len(X), generator=generator)``. With a process
+        group every process is given the whole data set; ``batch_size`` counts the rows of all of
+        them, and the order of the first process holds for all.
+
+        Args:
+            X: ``[N, in_features]`` (``[N, ...]`` with a leading ``nn.Flatten``); dtype of the
+                parameters, or uint8.
+            target: as for a call, N rows.
+            batch_size: rows of a batch; the last one may have fewer.
+            shuffle: draw a new order; otherwise the rows are taken as they lie.
+            generator: source of the order; None: PyTorch's own.
+            drop_last: leave out a last batch with fewer rows.
+            scale: X is multiplied by it on the way into the network,
+            shift: then this is added.
+
+        Returns:
+            The mean loss of a row, each before the update of its batch.
+
+        Raises:
+            ValueError, RuntimeError: as for a call; everything is checked before the first update.
+        """
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(
+                f"TrainStep.run_epoch: expected batch_size to be a positive integer, "
+                f"got {batch_size!r}"
+            )
+        self._refresh()
+        if self._bound.flatten:
+            X = X.flatten(1)
+        self._plan.check(X, target, True)
+        rows = len(X)
+        if rows == 0 or (drop_last and rows < batch_size):
+            raise ValueError(
+                f"TrainStep.run_epoch: expected X to hold at least "
+                f"{batch_size if drop_last else 1} rows, got {rows}"
+            )
+        order = torch.randperm(rows, generator=generator) if shuffle else None
+        if self._group is None:
+            loss = self._plan.run_epoch(
+                X, target, order, batch_size, drop_last, scale, shift, self._max_grad_norm
+            )
+            self._optimizer.stepped()
+            return loss
+        return self._shared_epoch(X, target, order, batch_size, drop_last, scale, shift)
+
+    # ---- the model, its optimizer, and what C++ knows of them ----
+
+    def _make_plan(self) -> _C.TrainPlan:
+        """Tell C++ which tensors there are; missing state is made, but not yet published."""
+        parameters = []
+        self._optimizer.start_over()
+        for tensor in self._bound.tensors:
+            if tensor is None:
+                parameters.append(_C.PlannedParameter(None, -1, [], None, False))
+                continue
+            place = self._optimizer.place(tensor)
+            parameters.append(
+                _C.PlannedParameter(tensor, place.group, place.state, place.step, place.first)
+            )
+        plan = _C.TrainPlan(
+            parameters,
+            list(self._bound.relu),
+            self._loss.kind,
+            self._loss.mean,
+            self._loss.label_smoothing,
+            self._loss.ignore_index,
+            self._optimizer.kind,
+            self._bfloat16,
+        )
+        self._needs = [t is not None and t.requires_grad for t in self._bound.tensors]
+        self._hyperparameters = self._optimizer.groups()
+        plan.set_groups(self._hyperparameters)
+        return plan
+
+    def _refresh(self) -> None:
+        """Notice what changed since the last step: parameters, what is frozen, state, numbers."""
+        bound = self._bound
+        same = all(
+            linear._parameters["weight"] is weight and linear._parameters["bias"] is bias
+            for linear, weight, bias in zip(
+                bound.linears, bound.tensors[::2], bound.tensors[1::2], strict=True
+            )
+        )
+        if not same:
+            self._bound = bind(self._model)
+        needs = [t is not None and t.requires_grad for t in self._bound.tensors]
+        if not same or needs != self._needs or not self._optimizer.is_current():
+            self._plan = self._make_plan()
+            return
+        groups = self._optimizer.groups()
+        if groups != self._hyperparameters:
+            self._hyperparameters = groups
+            self._plan.set_groups(groups)
+
+    def _checked_compute_dtype(self, dtype: torch.dtype | None) -> bool:
+        weight = self._bound.tensors[0]
+        assert weight is not None
+        if dtype is None or dtype == weight.dtype:
+            return False
+        if dtype != torch.bfloat16 or weight.dtype != torch.float32:
+            raise ValueError(
+                f"TrainStep: expected compute_dtype to be the parameters' dtype, or torch.bfloat16 "
+                f"for float32 parameters, got {dtype} for {weight.dtype}"
+            )
+        return True
+
+    # ---- several processes ----
+
+    def _shared_step(self, x: Tensor, target: Tensor) -> Tensor:
+        loss, _ = self._shared_update(x, target)
+        weight = self._bound.tensors[0]
+        assert weight is not None
+        return torch.tensor(loss, dtype=weight.dtype)
+
+    def _shared_update(self, x: Tensor, target: Tensor) -> tuple[float, float]:
+        """One update with the gradients of all processes; returns the loss and its divisor."""
+        weight = self._bound.tensors[0]
+        assert weight is not None
+        size = self._plan.gradient_count()
+        if self._sums is None or self._sums.numel() != size + 2 or self._sums.dtype != weight.dtype:
+            self._sums = torch.empty(size + 2, dtype=weight.dtype)
+        total, count = self._plan.gradients(x, target, self._sums)
+        self._sums[size], self._sums[size + 1] = total, count
+        dist.all_reduce(self._sums, group=self._group)
+        divisor = self._sums[size + 1].item() if self._loss.mean else 1.0
+        inverse = 1 / divisor if divisor else float("nan")
+        self._plan.apply(self._sums, inverse, self._max_grad_norm)
+        return self._sums[size].item() * inverse, divisor
+
+    def _shared_epoch(
+        self,
+        X: Tensor,
+        target: Tensor,
+        order: Tensor | None,
+        batch_size: int,
+        drop_last: bool,
+        scale: float,
+        shift: float,
+    ) -> float:
+        rank, world = dist.get_rank(self._group), dist.get_world_size(self._group)
+        if order is None:
+            order = torch.arange(len(X))
+        assert self._group is not None
+        dist.broadcast(order, src=dist.get_global_rank(self._group, 0), group=self._group)
+        weight = self._bound.tensors[0]
+        assert weight is not None
+        loss = samples = 0.0
+        for first in range(0, len(order), batch_size):
+            rows = order[first : first + batch_size]
+            if drop_last and len(rows) < batch_size:
+                break
+            mine = rows[rank::world]
+            x = X[mine]
+            if x.dtype == torch.uint8 or (scale, shift) != (1.0, 0.0):
+                x = x.to(weight.dtype) * scale + shift
+            mean, divisor = self._shared_update(x, target[mine])
+            count = divisor if self._loss.kind == "cross_entropy" and self._loss.mean else len(rows)
+            loss += mean * count if self._loss.mean else mean
+            samples += count
+        self._optimizer.stepped()
+        return loss / samples

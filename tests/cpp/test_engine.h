@@ -1,0 +1,14 @@
+// What the files of the test program share.
+#pragma once
+
+#include <string>
+
+namespace test {
+
+// Counts a check; prints the first failures.
+void expect(bool ok, const std::string& what);
+
+// test_training.cpp, for the instruction set in force.
+void check_training();
+
+}  // namespace test

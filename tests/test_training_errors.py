@@ -1,0 +1,115 @@
+"""What TrainStep does not support is named before anything changes."""
+
+import copy
+
+import pytest
+import torch
+from tolerance import assert_same_bits
+from torch import nn
+from trainers import make_model, sgd_of
+
+from pyfastnn import TrainStep
+
+BAD_PARTS = {
+    "a Dropout": (
+        lambda: TrainStep(
+            nn.Sequential(nn.Linear(2, 2), nn.Dropout()), nn.MSELoss(), sgd_of(nn.Linear(2, 2))
+        ),
+        "1 is a Dropout",
+    ),
+    "a ReLU first": (
+        lambda: TrainStep(
+            nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), nn.MSELoss(), sgd_of(nn.Linear(2, 2))
+        ),
+        "0 is a ReLU that follows no Linear",
+    ),
+    "another loss": (
+        lambda: TrainStep(nn.Linear(2, 2), nn.L1Loss(), sgd_of(nn.Linear(2, 2))),
+        "got L1Loss",
+    ),
+    "class weights": (
+        lambda: TrainStep(
+            nn.Linear(2, 2), nn.CrossEntropyLoss(weight=torch.ones(2)), sgd_of(nn.Linear(2, 2))
+        ),
+        "CrossEntropyLoss with weight is not supported",
+    ),
+    "no reduction": (
+        lambda: TrainStep(nn.Linear(2, 2), nn.MSELoss(reduction="none"), sgd_of(nn.Linear(2, 2))),
+        "expected reduction 'mean' or 'sum'",
+    ),
+    "another optimizer": (
+        lambda: TrainStep(
+            nn.Linear(2, 2), nn.MSELoss(), torch.optim.RMSprop(nn.Linear(2, 2).parameters())
+        ),
+        "got RMSprop",
+    ),
+    "amsgrad": (
+        lambda: TrainStep(
+            nn.Linear(2, 2),
+            nn.MSELoss(),
+            torch.optim.Adam(nn.Linear(2, 2).parameters(), amsgrad=True),
+        ),
+        "Adam with amsgrad=True is not supported",
+    ),
+    "compute_dtype": (
+        lambda: TrainStep(
+            nn.Linear(2, 2), nn.MSELoss(), sgd_of(nn.Linear(2, 2)), compute_dtype=torch.float16
+        ),
+        "expected compute_dtype",
+    ),
+    "max_grad_norm": (
+        lambda: TrainStep(
+            nn.Linear(2, 2), nn.MSELoss(), sgd_of(nn.Linear(2, 2)), max_grad_norm=-1.0
+        ),
+        "expected max_grad_norm to be positive, got -1.0",
+    ),
+}
+
+
+@pytest.mark.parametrize("part", BAD_PARTS)
+def test_what_is_not_supported_is_named(part):
+    make, message = BAD_PARTS[part]
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()
+
+
+def test_hooks_are_refused():
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    handle = model[1].register_forward_hook(lambda *_: None)
+    with pytest.raises(TypeError, match="1 has a hook"):
+        TrainStep(model, nn.MSELoss(), sgd_of(model))
+    handle.remove()
+    optimizer = sgd_of(model)
+    step = TrainStep(model, nn.MSELoss(), optimizer)
+    optimizer.register_step_post_hook(lambda *_: None)
+    with pytest.raises(TypeError, match="SGD has a step hook"):
+        step(torch.ones(1, 2), torch.ones(1, 2))
+
+
+BAD_BATCHES = {
+    "features": (torch.ones(3, 5), torch.zeros(3).long(), r"expected x of shape \[M, 4\]"),
+    "dtype": (torch.ones(3, 4).double(), torch.zeros(3).long(), "expected x of dtype Float"),
+    "rows": (torch.ones(3, 4), torch.zeros(2).long(), r"expected target of shape \[3\]"),
+    "probabilities": (torch.ones(3, 4), torch.zeros(3, 2), "class indices"),
+    "class": (torch.ones(3, 4), torch.tensor([0, 1, 2]), "from 0 to 1, got 2 at index 2"),
+    "grad": (torch.ones(3, 4).requires_grad_(), torch.zeros(3).long(), "not to require grad"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BATCHES)
+def test_a_wrong_batch_is_refused_before_anything_changes(name):
+    x, target, message = BAD_BATCHES[name]
+    model = make_model((4, 3, 2), torch.float32)
+    before = copy.deepcopy(model)
+    optimizer = torch.optim.Adam(model.parameters())
+    step = TrainStep(model, nn.CrossEntropyLoss(), optimizer)
+    with pytest.raises(RuntimeError, match=message):
+        step(x, target)
+    with pytest.raises(RuntimeError, match=message):
+        step.run_epoch(x, target, 1)
+    assert not optimizer.state
+    for got, want in zip(model.parameters(), before.parameters(), strict=True):
+        assert_same_bits(got.detach(), want.detach())
+    good = torch.ones(3, 4), torch.zeros(3).long()
+    step(*good)
+    assert all(entry["step"] == 1 for entry in optimizer.state.values())
