@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.crew import Crew, Round
 from benchmarks.machine import HERE, commit, cpu_model, fma_peak, pick_cores
-from benchmarks.providers import PROVIDERS, find_provider
+from benchmarks.providers import DEFAULT_PROVIDERS, find_provider
 from benchmarks.results_file import ResultsFile, Row, peak_row, rows_of_cell
 from benchmarks.sample import QUIET
 from benchmarks.shapes import DTYPES, MODES, THREADS, Cell, grid
@@ -60,7 +60,7 @@ def add_options(add: Callable[..., Any]) -> None:
     add(
         "--providers",
         type=_providers,
-        default=list(PROVIDERS),
+        default=list(DEFAULT_PROVIDERS),
         help="comma-separated; the ratios are about the first one; a name or module:Class",
     )
     add("--modes", type=_some_of(MODES), default=list(MODES), help=f"some of {','.join(MODES)}")

@@ -21,6 +21,8 @@ NETS = (
     ("64-wide x 8 layers", (*(64,) * 8, 3), 65536),
     ("17-256-256-6", (17, 256, 256, 6), 64),
     ("1024 x 5", (1024,) * 5, 1024),
+    ("100-300-50-7", (100, 300, 50, 7), 64),
+    ("33-65-129-2", (33, 65, 129, 2), 64),
 )
 
 # What is timed. `fprop` and `forward` run under no_grad; `fprop_backward` is given grad_output and

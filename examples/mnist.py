@@ -1,9 +1,10 @@
 """Trains a 784-128-64-10 network on MNIST with stock PyTorch and with pyfastnn, side by side.
 
-Both start from the same weights, meet the same batches in the same order, and use the same loss
-and the same torch optimizer through ordinary autograd. Prints losses, accuracy, seconds, speed-up
-and the largest difference of the loss curves, and writes one picture. Exits with 1 if an accuracy
-is too low.
+Three ways: stock PyTorch; `pyfastnn.MLP` in the same loop with ordinary autograd; and
+`pyfastnn.TrainStep`, a call for each epoch. All start from the same weights, meet the same batches
+in the same order, and use the same loss and the same torch optimizer. Prints losses, accuracy,
+seconds, speed-up and the largest difference of the loss curves, and writes one picture. Exits with
+1 if an accuracy is too low.
 
 Example:
     python examples/mnist.py --threads 2 --optimizer adam
@@ -24,7 +25,14 @@ from picture import draw
 from report import epoch_table, headline, summary
 from torch import nn
 from tqdm import tqdm
-from training import Contender, History, ordinary_loop, predict, train_side_by_side
+from training import (
+    Contender,
+    History,
+    fused_epochs,
+    ordinary_loop,
+    predict,
+    train_side_by_side,
+)
 
 import pyfastnn
 
@@ -83,24 +91,25 @@ def main() -> int:
     return check_accuracy(by_name, digits)
 
 
-def make_contenders(seed: int, optimizer: str) -> list[Contender]:
-    """Return stock PyTorch, which the others are compared with, and pyfastnn; equal weights."""
+def make_contenders(seed: int, optimizer_name: str) -> list[Contender]:
+    """Return stock PyTorch, which the others are compared with, and pyfastnn's two ways."""
     torch.manual_seed(seed)
     k, n1, n2, classes = SIZES
     stock = nn.Sequential(
         nn.Linear(k, n1), nn.ReLU(), nn.Linear(n1, n2), nn.ReLU(), nn.Linear(n2, classes)
     )
-    fused = pyfastnn.MLP(SIZES)
-    fused.load_state_dict(stock.state_dict())
-    models = {"stock PyTorch": stock, "pyfastnn": fused}
-    return [
-        Contender(
-            name,
-            model,
-            ordinary_loop(model, nn.CrossEntropyLoss(), OPTIMIZERS[optimizer](model.parameters())),
-        )
-        for name, model in models.items()
-    ]
+    ways = {
+        "stock PyTorch": ordinary_loop,
+        "pyfastnn MLP": ordinary_loop,
+        "pyfastnn TrainStep": fused_epochs,
+    }
+    contenders = []
+    for name, way in ways.items():
+        model = stock if name == "stock PyTorch" else pyfastnn.MLP(SIZES)
+        model.load_state_dict(stock.state_dict())
+        optimizer = OPTIMIZERS[optimizer_name](model.parameters())
+        contenders.append(Contender(name, model, way(model, nn.CrossEntropyLoss(), optimizer)))
+    return contenders
 
 
 def train(

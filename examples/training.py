@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+import pyfastnn
+
 # (images [n, k], labels [n], batch size, generator of the batch order) -> losses in the order in
 # which they were met: one for each batch, or fewer, evenly spread over the epoch.
 RunEpoch = Callable[[Tensor, Tensor, int, torch.Generator], Tensor]
@@ -77,6 +79,20 @@ def ordinary_loop(
             optimizer.step()
             losses.append(loss.detach())
         return torch.stack(losses)
+
+    return run_epoch
+
+
+def fused_epochs(
+    model: nn.Module, loss_fn: nn.Module, optimizer: torch.optim.Optimizer
+) -> RunEpoch:
+    """Return the same training as one call for each epoch: `pyfastnn.TrainStep.run_epoch`."""
+    step = pyfastnn.TrainStep(model, loss_fn, optimizer)
+
+    def run_epoch(
+        images: Tensor, labels: Tensor, batch_size: int, generator: torch.Generator
+    ) -> Tensor:
+        return torch.tensor([step.run_epoch(images, labels, batch_size, generator=generator)])
 
     return run_epoch
 

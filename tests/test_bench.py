@@ -61,6 +61,8 @@ def test_grid_is_the_one_that_is_promised() -> None:
         *((batch, (784, 128, 64, 10)) for batch in (1, 16, 64, 1024)),
         (65536, (64, 64, 64, 64, 64, 64, 64, 64, 3)),
         (64, (17, 256, 256, 6)),
+        (64, (100, 300, 50, 7)),
+        (64, (33, 65, 129, 2)),
         (1024, (1024, 1024, 1024, 1024, 1024)),
     }
     assert {(c.mode, c.dtype, c.threads) for c in cells} == {
@@ -69,7 +71,7 @@ def test_grid_is_the_one_that_is_promised() -> None:
         for dtype in ("float32", "bfloat16")
         for threads in (1, 2)
     }
-    assert len(cells) == len({c.id for c in cells}) == (36 * 2 + 7 * 2) * 2 * 2
+    assert len(cells) == len({c.id for c in cells}) == (36 * 2 + 9 * 2) * 2 * 2
 
 
 def test_quick_grid_is_a_small_part_of_the_grid_with_every_mode() -> None:

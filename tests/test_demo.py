@@ -100,9 +100,10 @@ def test_ordinary_loop_takes_each_row_once_and_updates_after_each_batch() -> Non
 
 
 def test_contenders_start_from_the_same_weights_of_the_seed() -> None:
-    stock, fused = (c.model for c in mnist.make_contenders(7, "sgd"))
+    stock, fused, stepped = (c.model for c in mnist.make_contenders(7, "sgd"))
     other = mnist.make_contenders(8, "sgd")[0].model
-    for a, b in zip(stock.parameters(), fused.parameters(), strict=True):
+    for a, b, c in zip(*(m.parameters() for m in (stock, fused, stepped)), strict=True):
+        assert torch.equal(a, c)
         assert torch.equal(a, b)
         assert a.data_ptr() != b.data_ptr()
     assert not torch.equal(next(stock.parameters()), next(other.parameters()))
@@ -119,7 +120,8 @@ def test_demo_trains_both_and_draws(
     assert run_demo(data, "--epochs", "6", "--batch-size", "20", "--optimizer", optimizer) == 0
     output = capsys.readouterr().out
     assert "stock PyTorch: test accuracy 100.00%" in output
-    assert "pyfastnn: test accuracy 100.00%" in output
+    assert "pyfastnn MLP: test accuracy 100.00%" in output
+    assert "pyfastnn TrainStep: test accuracy 100.00%" in output
     assert f"batch 20, {optimizer}, threads: 1," in output
     assert (tmp_path / "folder" / "run.png").read_bytes().startswith(b"\x89PNG")
 
@@ -131,7 +133,7 @@ def test_low_accuracy_fails(
     data = synthetic_digits(learnable=False, is_full=is_full)
     assert run_demo(data, "--epochs", "1") == 1
     errors = capsys.readouterr().err
-    for name in ("stock PyTorch", "pyfastnn"):
+    for name in ("stock PyTorch", "pyfastnn MLP", "pyfastnn TrainStep"):
         assert f"ERROR: {name}: expected a test accuracy of at least {bar} on {data.name}" in errors
 
 

@@ -19,7 +19,9 @@ PROVIDERS = {
     "pyfastnn": "benchmarks.providers.fused:Pyfastnn",
     "torch": "benchmarks.providers.eager:Torch",
     "torch_avx512": "benchmarks.providers.eager:TorchAvx512",
+    "pyfastnn_step": "benchmarks.providers.fused:PyfastnnStep",
 }
+DEFAULT_PROVIDERS = ("pyfastnn", "torch", "torch_avx512")
 
 
 @dataclass(frozen=True)

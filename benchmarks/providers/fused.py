@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from benchmarks.providers.eager import Torch
+from benchmarks.inputs import LEARNING_RATE, Arrays
+from benchmarks.providers import Workload
+from benchmarks.providers.eager import Torch, to_numpy
+from benchmarks.shapes import Cell
 
 
 class Pyfastnn(Torch):
@@ -28,3 +32,34 @@ class Pyfastnn(Torch):
         import pyfastnn
 
         return pyfastnn.MLP(list(sizes), dtype=dtype)
+
+
+class PyfastnnStep(Pyfastnn):
+    """``pyfastnn.TrainStep``: loss and optimizer in the same call. Only for ``train_step``."""
+
+    def _train_step(self, cell: Cell, tensors: dict[str, Any]) -> Workload:
+        import torch
+
+        import pyfastnn
+
+        # Parameters are float32; bfloat16 is what is computed with.
+        model = self._filled_network(replace(cell, dtype="float32"), tensors)
+        optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+        train = pyfastnn.TrainStep(
+            model,
+            torch.nn.CrossEntropyLoss(),
+            optimizer,
+            compute_dtype=getattr(torch, cell.dtype),
+        )
+        x, target = tensors["input"], tensors["target"]
+
+        def step() -> Any:
+            return train(x, target)
+
+        def results() -> Arrays:
+            arrays = {"loss": to_numpy(step())}
+            for i, parameter in enumerate(model.parameters()):
+                arrays[f"{('weight', 'bias')[i % 2]}.{i // 2}"] = to_numpy(parameter)
+            return arrays
+
+        return Workload(step, results)
