@@ -97,7 +97,9 @@ class OptimizerReader:
         if "exp_avg" in state:
             self._know(parameter, state, ("step", *names))
             return Place(group, [state[name] for name in names], state["step"], False)
-        made = {"step": torch.tensor(0.0, dtype=torch.float32)}
+        wide = torch.get_default_dtype() == torch.float64  # as torch makes its counters
+        counter = torch.float64 if wide else torch.float32
+        made = {"step": torch.tensor(0.0, dtype=counter, device="cpu")}
         made |= {name: torch.zeros_like(parameter, requires_grad=False) for name in names}
         self._unpublished.append((parameter, made))
         return Place(group, [made[name] for name in names], made["step"], False)
@@ -128,10 +130,10 @@ class OptimizerReader:
             for parameter in group["params"]
         }
 
-    def _shape_now(self) -> list[tuple[int, bool]]:
-        """How many parameters each group has, and whether they have a momentum buffer."""
+    def _shape_now(self) -> list[tuple[tuple[int, ...], bool]]:
+        """Which parameters each group has, and whether they have a momentum buffer."""
         return [
-            (len(group["params"]), group.get("momentum", 0) != 0)
+            (tuple(map(id, group["params"])), group.get("momentum", 0) != 0)
             for group in self._optimizer.param_groups
         ]
 

@@ -27,6 +27,8 @@ def chain_of(model: nn.Module) -> Chain:
     Raises:
         TypeError: if it is something else; the message names the module and the reason.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"TrainStep: expected model to be an nn.Module, got {class_name(model)}")
     for hooks in ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks"):
         if getattr(_module, f"_global_{hooks}"):
             raise TypeError("TrainStep: a hook is registered for all modules; it would not run")
@@ -64,7 +66,8 @@ def _leaves(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         raise TypeError(f"TrainStep: {where} has a forward of its own, which would not run")
     if type(module) in (nn.Sequential, MLP):
         for key, child in module._modules.items():
-            assert child is not None
+            if child is None:
+                raise TypeError(f"TrainStep: child {key} of {where} is None")
             yield from _leaves(f"{name}.{key}" if name else key, child)
         return
     if isinstance(module, nn.Linear) and not {"weight", "bias"} <= module._parameters.keys():
@@ -73,12 +76,32 @@ def _leaves(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 class Bound(NamedTuple):
-    """The layers that C++ knows, and their tensors: weight 0, bias 0, weight 1, ..."""
+    """The layers that C++ knows, and their tensors: weight 0, bias 0, weight 1, ...
+
+    ``children`` and ``hooks`` are what the model had when it was read: dicts of children with
+    their content, and dicts that hold the hooks of all modules.
+    """
 
     linears: list[nn.Linear]
     tensors: list[Tensor | None]
     relu: list[bool]
     flatten: bool
+    children: list[tuple[dict[str, nn.Module | None], tuple[nn.Module | None, ...]]]
+    hooks: tuple[dict[Any, Any], ...]
+
+    def is_current(self) -> bool:
+        """Whether the model still has these layers and tensors, and no hook."""
+        parameters = (linear._parameters for linear in self.linears)
+        return (
+            all(
+                entry.get("weight") is weight and entry.get("bias") is bias
+                for entry, weight, bias in zip(
+                    parameters, self.tensors[::2], self.tensors[1::2], strict=True
+                )
+            )
+            and all(tuple(modules.values()) == content for modules, content in self.children)
+            and not any(self.hooks)
+        )
 
 
 def bind(model: nn.Module) -> Bound:
@@ -94,13 +117,18 @@ def bind(model: nn.Module) -> Bound:
     own = [id(tensor) for tensor in tensors if tensor is not None]
     if len(set(own)) < len(own):
         raise ValueError("TrainStep: expected every layer to have parameters of its own")
-    return Bound(chain.linears, tensors, chain.relu, chain.flatten)
+    modules = list(model.modules())
+    children = [(m._modules, tuple(m._modules.values())) for m in modules if m._modules]
+    hooks = tuple(m.__dict__[hooks] for m in modules for hooks in _HOOKS)
+    return Bound(chain.linears, tensors, chain.relu, chain.flatten, children, hooks)
 
 
 def checked_norm(value: float | None) -> float | None:
     """Return ``max_grad_norm`` as a float, or raise ValueError."""
     if value is None:
         return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"TrainStep: expected max_grad_norm to be a number, got {value!r}")
     if not value > 0:
         raise ValueError(f"TrainStep: expected max_grad_norm to be positive, got {value!r}")
     return float(value)
@@ -147,6 +175,11 @@ def describe_loss(loss_fn: nn.Module) -> LossDescription:
     if any(loss.__dict__[hooks] for hooks in _HOOKS):
         raise TypeError(f"TrainStep: {class_name(loss)} has a hook, which would not run")
     smoothing = float(getattr(loss, "label_smoothing", 0.0))
+    if not 0 <= smoothing <= 1:
+        raise ValueError(
+            f"TrainStep: expected label_smoothing of {class_name(loss)} from 0 to 1, "
+            f"got {smoothing!r}"
+        )
     return LossDescription(
         kind, loss.reduction == "mean", smoothing, int(getattr(loss, "ignore_index", -100))
     )

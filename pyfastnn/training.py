@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -27,7 +29,8 @@ class TrainStep:
             ``nn.Flatten`` may come first. Parameters float32 or float64, on the CPU.
         loss_fn: ``nn.CrossEntropyLoss`` with class indices (``label_smoothing``,
             ``ignore_index``), ``nn.MSELoss`` or ``nn.BCEWithLogitsLoss``, reduction ``"mean"`` or
-            ``"sum"``.
+            ``"sum"``. Its options are read when the object is made; changes of the model and of
+            the optimizer are noticed at every step.
         optimizer: ``torch.optim.SGD``, ``Adam`` or ``AdamW`` over parameters of the model.
         compute_dtype: ``torch.bfloat16`` computes products in bfloat16 with sums in float32;
             parameters, gradients and state stay float32. None: the dtype of the parameters.
@@ -95,8 +98,7 @@ class TrainStep:
                 changed then.
         """
         self._refresh()
-        if self._bound.flatten:
-            x = x.flatten(1)
+        x = self._as_rows("x", x)
         if self._group is None:
             loss = self._plan.step(x, target, self._max_grad_norm)
         else:
@@ -139,14 +141,9 @@ class TrainStep:
         Raises:
             ValueError, RuntimeError: as for a call; everything is checked before the first update.
         """
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(
-                f"TrainStep.run_epoch: expected batch_size to be a positive integer, "
-                f"got {batch_size!r}"
-            )
+        batch_size = _checked_batch_size(batch_size)
         self._refresh()
-        if self._bound.flatten:
-            X = X.flatten(1)
+        X = self._as_rows("X", X)
         self._plan.check(X, target, True)
         rows = len(X)
         if rows == 0 or (drop_last and rows < batch_size):
@@ -154,7 +151,7 @@ class TrainStep:
                 f"TrainStep.run_epoch: expected X to hold at least "
                 f"{batch_size if drop_last else 1} rows, got {rows}"
             )
-        order = torch.randperm(rows, generator=generator) if shuffle else None
+        order = torch.randperm(rows, generator=generator, device="cpu") if shuffle else None
         if self._group is None:
             loss = self._plan.run_epoch(
                 X, target, order, batch_size, drop_last, scale, shift, self._max_grad_norm
@@ -169,11 +166,17 @@ class TrainStep:
         """Tell C++ which tensors there are; missing state is made, but not yet published."""
         parameters = []
         self._optimizer.start_over()
+        with torch.inference_mode(False):  # state must be usable in ordinary steps
+            places = {
+                id(tensor): self._optimizer.place(tensor)
+                for tensor in self._bound.tensors
+                if tensor is not None
+            }
         for tensor in self._bound.tensors:
             if tensor is None:
                 parameters.append(_C.PlannedParameter(None, -1, [], None, False))
                 continue
-            place = self._optimizer.place(tensor)
+            place = places[id(tensor)]
             parameters.append(
                 _C.PlannedParameter(tensor, place.group, place.state, place.step, place.first)
             )
@@ -194,13 +197,7 @@ class TrainStep:
 
     def _refresh(self) -> None:
         """Notice what changed since the last step: parameters, what is frozen, state, numbers."""
-        bound = self._bound
-        same = all(
-            linear._parameters["weight"] is weight and linear._parameters["bias"] is bias
-            for linear, weight, bias in zip(
-                bound.linears, bound.tensors[::2], bound.tensors[1::2], strict=True
-            )
-        )
+        same = self._bound.is_current()
         if not same:
             self._bound = bind(self._model)
         needs = [t is not None and t.requires_grad for t in self._bound.tensors]
@@ -211,6 +208,11 @@ class TrainStep:
         if groups != self._hyperparameters:
             self._hyperparameters = groups
             self._plan.set_groups(groups)
+
+    def _as_rows(self, name: str, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"TrainStep: expected {name} to be a tensor, got {type(x).__name__}")
+        return x.flatten(1) if self._bound.flatten and x.dim() > 2 else x
 
     def _checked_compute_dtype(self, dtype: torch.dtype | None) -> bool:
         weight = self._bound.tensors[0]
@@ -230,7 +232,7 @@ class TrainStep:
         loss, _ = self._shared_update(x, target)
         weight = self._bound.tensors[0]
         assert weight is not None
-        return torch.tensor(loss, dtype=weight.dtype)
+        return torch.tensor(loss, dtype=weight.dtype, device="cpu")
 
     def _shared_update(self, x: Tensor, target: Tensor) -> tuple[float, float]:
         """One update with the gradients of all processes; returns the loss and its divisor."""
@@ -238,7 +240,7 @@ class TrainStep:
         assert weight is not None
         size = self._plan.gradient_count()
         if self._sums is None or self._sums.numel() != size + 2 or self._sums.dtype != weight.dtype:
-            self._sums = torch.empty(size + 2, dtype=weight.dtype)
+            self._sums = torch.empty(size + 2, dtype=weight.dtype, device="cpu")
         total, count = self._plan.gradients(x, target, self._sums)
         self._sums[size], self._sums[size + 1] = total, count
         dist.all_reduce(self._sums, group=self._group)
@@ -259,7 +261,7 @@ class TrainStep:
     ) -> float:
         rank, world = dist.get_rank(self._group), dist.get_world_size(self._group)
         if order is None:
-            order = torch.arange(len(X))
+            order = torch.arange(len(X), device="cpu")
         assert self._group is not None
         dist.broadcast(order, src=dist.get_global_rank(self._group, 0), group=self._group)
         weight = self._bound.tensors[0]
@@ -279,3 +281,15 @@ class TrainStep:
             samples += count
         self._optimizer.stepped()
         return loss / samples
+
+
+def _checked_batch_size(value: int) -> int:
+    try:
+        size = operator.index(value)
+    except TypeError:
+        size = 0
+    if isinstance(value, bool) or not 1 <= size < 2**62:
+        raise ValueError(
+            f"TrainStep.run_epoch: expected batch_size to be a positive integer, got {value!r}"
+        )
+    return size

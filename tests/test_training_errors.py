@@ -113,3 +113,86 @@ def test_a_wrong_batch_is_refused_before_anything_changes(name):
     good = torch.ones(3, 4), torch.zeros(3).long()
     step(*good)
     assert all(entry["step"] == 1 for entry in optimizer.state.values())
+
+
+def model_and_step(loss_fn=None):
+    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return model, optimizer, TrainStep(model, loss_fn or nn.MSELoss(), optimizer)
+
+
+BATCH = torch.ones(4, 5).double(), torch.ones(4, 3).double()
+
+
+def test_changes_of_the_model_are_noticed():
+    model, _, step = model_and_step()
+    step(*BATCH)
+    model[2] = nn.Linear(8, 3).double()
+    want = nn.MSELoss()(model(BATCH[0]), BATCH[1]).detach()
+    torch.testing.assert_close(step(*BATCH), want)
+    model[1].register_forward_hook(lambda *_: None)
+    with pytest.raises(TypeError, match="1 has a hook"):
+        step(*BATCH)
+    model, _, step = model_and_step()
+    model.append(nn.Tanh())
+    with pytest.raises(TypeError, match="3 is a Tanh"):
+        step(*BATCH)
+    model, _, step = model_and_step()
+    torch.nn.utils.prune.random_unstructured(model[0], "weight", 0.5)
+    with pytest.raises(TypeError, match=r"hook|computes its parameters"):
+        step(*BATCH)
+
+
+def test_changes_of_the_groups_are_noticed():
+    model, optimizer, step = model_and_step()
+    step(*BATCH)
+    before = model[0].weight.detach().clone()
+    optimizer.param_groups[0]["params"][0] = nn.Parameter(torch.ones(1).double())
+    step(*BATCH)
+    assert torch.equal(model[0].weight, before)
+
+
+def test_negative_views_are_resolved_or_refused():
+    model, _, step = model_and_step()
+    x, target = torch._neg_view(-BATCH[0]), torch._neg_view(-BATCH[1])
+    want = nn.MSELoss()(model(BATCH[0]), BATCH[1]).detach()
+    torch.testing.assert_close(step(x, target), want)
+    model[0].weight.data = torch._neg_view(model[0].weight.data)
+    with pytest.raises(RuntimeError, match="weight of layer 0"):
+        step(*BATCH)
+
+
+def test_a_step_in_inference_mode_leaves_usable_state():
+    model = make_model((4, 3), torch.float64)
+    optimizer = torch.optim.Adam(model.parameters())
+    step = TrainStep(model, nn.MSELoss(), optimizer)
+    x, target = torch.ones(2, 4).double(), torch.ones(2, 3).double()
+    with torch.inference_mode():
+        step(x, target)
+    nn.MSELoss()(model(x), target).backward()
+    optimizer.step()
+
+
+def test_the_default_device_does_not_matter():
+    _, _, step = model_and_step()
+    with torch.device("meta"):
+        step.run_epoch(*BATCH, 2)
+        step(*BATCH)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None, nn.MSELoss()), "expected model to be an nn.Module, got NoneType"),
+        ((nn.Linear(2, 2), nn.CrossEntropyLoss(label_smoothing=2.0)), "label_smoothing"),
+        ((nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), None), "got NoneType"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        TrainStep(*arguments, sgd_of(nn.Linear(2, 2)))
+    _, _, step = model_and_step()
+    with pytest.raises(TypeError, match="expected x to be a tensor, got list"):
+        step([1.0], BATCH[1])
+    with pytest.raises(ValueError, match="expected batch_size to be a positive integer, got 0"):
+        step.run_epoch(*BATCH, 0)

@@ -1,6 +1,7 @@
 """TrainStep in two processes equals one process on all rows."""
 
 import datetime
+import os
 from pathlib import Path
 
 import torch
@@ -37,6 +38,7 @@ def train(process_group, rank, world, max_grad_norm, seed):
 
 def in_a_process(rank, folder, max_grad_norm):
     torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # whatever the machine's name resolves to
     dist.init_process_group(
         "gloo",
         init_method=f"file://{folder}/store",

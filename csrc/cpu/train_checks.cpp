@@ -20,11 +20,11 @@ void TrainPlan::check_parameters() const {
     const at::Tensor& tensor = *planned.tensor;
     const bool is_weight = i % 2 == 0;
     const char* kind = is_weight ? "weight" : "bias";
-    TORCH_CHECK(
-        tensor.device().is_cpu() && tensor.layout() == at::kStrided && tensor.is_contiguous(),
-        kName, "expected the ", kind, " of layer ", i / 2,
-        " to be a contiguous tensor on the CPU, got ", tensor.toString(), " of shape ",
-        tensor.sizes(), " and strides ", tensor.strides());
+    TORCH_CHECK(tensor.device().is_cpu() && tensor.layout() == at::kStrided &&
+                    tensor.is_contiguous() && !tensor.is_neg(),
+                kName, "expected the ", kind, " of layer ", i / 2,
+                " to be a contiguous tensor on the CPU, got ", tensor.toString(), " of shape ",
+                tensor.sizes(), " and strides ", tensor.strides());
     TORCH_CHECK(
         tensor.scalar_type() == dtype() && (dtype() == at::kFloat || dtype() == at::kDouble), kName,
         "expected all parameters to be float32 or all float64, got ", dtype(), " and ",
@@ -36,7 +36,7 @@ void TrainPlan::check_parameters() const {
     if (is_weight) features = tensor.size(0);
     for (const at::Tensor& state : planned.state) {
       TORCH_CHECK(state.sizes() == tensor.sizes() && state.scalar_type() == dtype() &&
-                      state.device().is_cpu() && state.is_contiguous(),
+                      state.device().is_cpu() && state.is_contiguous() && !state.is_neg(),
                   kName, "expected the optimizer's state of the ", kind, " of layer ", i / 2,
                   " to be a contiguous ", dtype(), " tensor of shape ", tensor.sizes(), ", got ",
                   state.scalar_type(), " of shape ", state.sizes());
@@ -58,7 +58,7 @@ void TrainPlan::check(const at::Tensor& x, const at::Tensor& target, bool allow_
   check_parameters();
   const int64_t in = parameters_[0].tensor->size(1);
   const int64_t out = parameters_[parameters_.size() - 2].tensor->size(0);
-  TORCH_CHECK(x.device().is_cpu() && x.layout() == at::kStrided, kName,
+  TORCH_CHECK(x.device().is_cpu() && x.layout() == at::kStrided && !x.is_nested(), kName,
               "expected x to be a dense tensor on the CPU, got ", x.toString());
   TORCH_CHECK(x.dim() == 2 && x.size(1) == in, kName, "expected x of shape [M, ", in, "], got ",
               x.sizes());
@@ -69,8 +69,8 @@ void TrainPlan::check(const at::Tensor& x, const at::Tensor& target, bool allow_
               allow_bytes ? " or uint8" : "", ", got ", x.scalar_type());
   TORCH_CHECK(!x.requires_grad(), kName,
               "expected x not to require grad: no gradient of the input is computed");
-  TORCH_CHECK(target.device().is_cpu() && target.layout() == at::kStrided, kName,
-              "expected target to be a dense tensor on the CPU, got ", target.toString());
+  TORCH_CHECK(target.device().is_cpu() && target.layout() == at::kStrided && !target.is_nested(),
+              kName, "expected target to be a dense tensor on the CPU, got ", target.toString());
   TORCH_CHECK(!target.requires_grad(), kName, "expected target not to require grad");
   if (loss_.kind == engine::LossKind::kCrossEntropy) {
     TORCH_CHECK(target.scalar_type() == at::kLong, kName,
@@ -78,7 +78,7 @@ void TrainPlan::check(const at::Tensor& x, const at::Tensor& target, bool allow_
     TORCH_CHECK(target.dim() == 1 && target.size(0) == x.size(0), kName,
                 "expected target of shape [", x.size(0), "] to match x ", x.sizes(), ", got ",
                 target.sizes());
-    const at::Tensor classes = target.contiguous();
+    const at::Tensor classes = target.resolve_neg().contiguous();
     const int64_t* value = classes.const_data_ptr<int64_t>();
     for (int64_t i = 0; i < classes.numel(); ++i) {
       TORCH_CHECK((value[i] >= 0 && value[i] < out) || value[i] == loss_.ignore_index, kName,

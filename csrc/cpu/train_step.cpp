@@ -130,7 +130,8 @@ engine::Batch<P> TrainPlan::batch_of(const at::Tensor& x, const at::Tensor& targ
 
 namespace {
 
-at::Tensor with_plain_rows(const at::Tensor& x) {
+at::Tensor with_plain_rows(const at::Tensor& tensor) {
+  const at::Tensor x = tensor.resolve_neg();
   return x.size(1) <= 1 || x.stride(1) == 1 ? x : x.contiguous();
 }
 
@@ -170,7 +171,7 @@ double TrainPlan::train(std::vector<engine::TrainedLayer<engine::Accumulator<S>>
 at::Tensor TrainPlan::step(const at::Tensor& x, const at::Tensor& target,
                            std::optional<double> max_norm) {
   check(x, target, /*allow_bytes=*/false);
-  const at::Tensor rows = with_plain_rows(x), targets = target.contiguous();
+  const at::Tensor rows = with_plain_rows(x), targets = target.resolve_neg().contiguous();
   const double divisor = mean_ ? count(targets, nullptr, 0, rows.size(0)) : 1;
   begin_update();
   const double loss = dispatch([&](auto tag) {
@@ -201,7 +202,7 @@ int64_t TrainPlan::gradient_count() const {
 BatchLoss TrainPlan::gradients(const at::Tensor& x, const at::Tensor& target,
                                const at::Tensor& gradients) {
   check(x, target, /*allow_bytes=*/false);
-  const at::Tensor rows = with_plain_rows(x), targets = target.contiguous();
+  const at::Tensor rows = with_plain_rows(x), targets = target.resolve_neg().contiguous();
   const double sum = dispatch([&](auto tag) {
     using S = decltype(tag);
     using P = engine::Accumulator<S>;
@@ -234,7 +235,9 @@ double TrainPlan::run_epoch(const at::Tensor& x, const at::Tensor& target,
                             bool drop_last, double scale, double shift,
                             std::optional<double> max_norm) {
   check(x, target, /*allow_bytes=*/true);
-  const at::Tensor rows = with_plain_rows(x), targets = target.contiguous();
+  const at::Tensor rows = with_plain_rows(x), targets = target.resolve_neg().contiguous();
+  TORCH_CHECK(!order.has_value() || order->device().is_cpu(),
+              "TrainStep: expected order on the CPU");
   const int64_t* index = order.has_value() ? order->const_data_ptr<int64_t>() : nullptr;
   const int64_t total = order.has_value() ? order->numel() : rows.size(0);
   double sum = 0, samples = 0;
