@@ -6,6 +6,7 @@ import pytest
 import torch
 from tolerance import assert_same_bits
 from torch import nn
+from torch.nn.utils import prune
 from trainers import make_model, sgd_of
 
 from pyfastnn import TrainStep
@@ -138,7 +139,7 @@ def test_changes_of_the_model_are_noticed():
     with pytest.raises(TypeError, match="3 is a Tanh"):
         step(*BATCH)
     model, _, step = model_and_step()
-    torch.nn.utils.prune.random_unstructured(model[0], "weight", 0.5)
+    prune.random_unstructured(model[0], "weight", 0.5)
     with pytest.raises(TypeError, match=r"hook|computes its parameters"):
         step(*BATCH)
 
