@@ -29,8 +29,8 @@ void parallel_tasks(int64_t count, int threads, const Body& body) {
 }
 
 // A second thread costs 3 to 8 us to wake and to wait for. It pays from about this many
-// floating-point operations a thread on (14 us on one Zen 4 core).
-inline constexpr int64_t kWorkPerThread = 1'500'000;
+// floating-point operations a thread on (7 us on one Zen 4 core).
+inline constexpr int64_t kWorkPerThread = 750'000;
 
 inline int threads_for(int64_t work) {
   if (work < 2 * kWorkPerThread) return 1;

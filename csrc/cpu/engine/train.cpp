@@ -122,7 +122,8 @@ class Step {
   // Row tile by row tile through all layers, with weights packed once; or, for one tile, layer by
   // layer.
   void plan_tiles() {
-    threads_ = threads_for(work_of_rows());
+    // Weights are packed in a parallel region of their own: there has to be work for two.
+    threads_ = threads_for(work_of_rows() / 2);
     tile_ = std::min(tile_rows(kernels_, layers_, kFpropOrder),
                      tile_rows(kernels_, layers_, Order::kAscending));
     by_tiles_ = part_rows_ > tile_ ||
