@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <random>
 #include <vector>
 
 #include "cpu/engine/kernels.h"
@@ -43,6 +44,14 @@ inline void set(Half& to, double x) {
 }
 
 using Numbers = std::vector<double>;
+
+// Small integers, whose sums and products are exact.
+inline Numbers integers(std::mt19937& generator, int64_t count, int limit) {
+  std::uniform_int_distribution<int> distribution(-limit, limit);
+  Numbers numbers(count);
+  for (double& x : numbers) x = distribution(generator);
+  return numbers;
+}
 
 // C[m, n] = A[m, k] B[k, n]; a(i, p) and b(p, j) give the elements.
 template <class A, class B>

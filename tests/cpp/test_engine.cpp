@@ -44,12 +44,7 @@ using test::expect;
 
 std::mt19937 generator(1);
 
-Numbers integers(int64_t count, int limit) {
-  std::uniform_int_distribution<int> distribution(-limit, limit);
-  Numbers numbers(count);
-  for (double& x : numbers) x = distribution(generator);
-  return numbers;
-}
+Numbers integers(int64_t count, int limit) { return reference::integers(generator, count, limit); }
 
 // Integers so small that sums stay exact in S: 8 bits of mantissa for bfloat16, 11 for float16.
 template <class S>

@@ -17,12 +17,7 @@ namespace {
 
 std::mt19937 generator(2);
 
-Numbers integers(int64_t count, int limit) {
-  std::uniform_int_distribution<int> distribution(-limit, limit);
-  Numbers numbers(count);
-  for (double& x : numbers) x = distribution(generator);
-  return numbers;
-}
+Numbers integers(int64_t count, int limit) { return reference::integers(generator, count, limit); }
 
 template <class T>
 std::vector<T> stored(const Numbers& numbers) {

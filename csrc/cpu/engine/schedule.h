@@ -90,7 +90,9 @@ std::vector<PackedOperand<S>> pack_operands(const Kernels<S>& kernels,
     first_panel.push_back(first_panel.back() + panels);
     elements += job.k * job.n;
   }
-  parallel_tasks(first_panel.back(), threads_for(8 * elements), [&](int64_t task) {
+  // More than packing costs: the threads it wakes are wanted for the products right after it
+  // (784-128, batch 256, bfloat16, two threads: 0.82 of stock with 8).
+  parallel_tasks(first_panel.back(), threads_for(24 * elements), [&](int64_t task) {
     size_t j = 0;
     while (task >= first_panel[j + 1]) ++j;
     pack_panel(kernels, jobs[j].b, jobs[j].k, jobs[j].n, task - first_panel[j],
