@@ -9,8 +9,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pyfastnn import _C
-from pyfastnn._optimizers import OptimizerReader
+from pyfastnn._optimizers import OptimizerReader, Place
 from pyfastnn._step_parts import bind, checked_norm, describe_loss
+
+_NOWHERE = Place(-1, [], None, False)  # of a layer without bias
 
 
 class TrainStep:
@@ -145,6 +147,11 @@ class TrainStep:
         self._refresh()
         X = self._as_rows("X", X)
         self._plan.check(X, target, True)
+        if X.dtype == torch.bfloat16 and (scale, shift) != (1.0, 0.0):
+            raise ValueError(
+                "TrainStep.run_epoch: expected X of the parameters' dtype or uint8 to be scaled, "
+                "got bfloat16"
+            )
         rows = len(X)
         if rows == 0 or (drop_last and rows < batch_size):
             raise ValueError(
@@ -167,19 +174,11 @@ class TrainStep:
         parameters = []
         self._optimizer.start_over()
         with torch.inference_mode(False):  # state must be usable in ordinary steps
-            places = {
-                id(tensor): self._optimizer.place(tensor)
-                for tensor in self._bound.tensors
-                if tensor is not None
-            }
-        for tensor in self._bound.tensors:
-            if tensor is None:
-                parameters.append(_C.PlannedParameter(None, -1, [], None, False))
-                continue
-            place = places[id(tensor)]
-            parameters.append(
-                _C.PlannedParameter(tensor, place.group, place.state, place.step, place.first)
-            )
+            for tensor in self._bound.tensors:
+                place = _NOWHERE if tensor is None else self._optimizer.place(tensor)
+                parameters.append(
+                    _C.PlannedParameter(tensor, place.group, place.state, place.step, place.first)
+                )
         plan = _C.TrainPlan(
             parameters,
             list(self._bound.relu),

@@ -197,3 +197,12 @@ def test_wrong_arguments_are_named(arguments, message):
         step([1.0], BATCH[1])
     with pytest.raises(ValueError, match="expected batch_size to be a positive integer, got 0"):
         step.run_epoch(*BATCH, 0)
+
+
+def test_bfloat16_data_is_not_scaled_silently():
+    model = make_model((4, 3), torch.float32)
+    step = TrainStep(model, nn.MSELoss(), sgd_of(model), compute_dtype=torch.bfloat16)
+    x, target = torch.ones(2, 4).bfloat16(), torch.ones(2, 3)
+    with pytest.raises(ValueError, match="got bfloat16"):
+        step.run_epoch(x, target, 2, scale=0.5)
+    step.run_epoch(x, target, 2)

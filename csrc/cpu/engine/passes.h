@@ -62,8 +62,7 @@ Matrix<S> rows_from(Matrix<S> matrix, int64_t row) {
   return {matrix.data == nullptr ? nullptr : matrix.data + row * matrix.ld, matrix.ld};
 }
 
-// For rows of a network's input: `rows` rows, or the parts of `part_rows` of them, are so many
-// blocks of wgrad's sum.
+// The blocks in which wgrad and bgrad sum over rows.
 template <class S>
 KBlocks row_blocks(const Kernels<S>& kernels, int64_t rows) {
   return KBlocks(rows, kernels.k_per_unit, Order::kAscending);
