@@ -1,15 +1,17 @@
 // Python module pyfastnn._C. The operators register themselves when it is loaded; bound are the
-// choice of ISA and the training step, which changes tensors in place and keeps state between
-// calls.
+// choice of ISA, the training step, which changes tensors in place and keeps state between calls,
+// and packed networks, for which the dispatcher would be a third of a small call.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 #include <torch/version.h>
 
 #include "cpu/engine/isa.h"
+#include "cpu/prepacked.h"
 #include "cpu/training.h"
 
 namespace py = pybind11;
+using pyfastnn::PackedMlp;
 using pyfastnn::PlannedParameter;
 using pyfastnn::TrainPlan;
 
@@ -30,6 +32,12 @@ PYBIND11_MODULE(_C, m) {
            py::arg("tensor"), py::arg("group"), py::arg("state"), py::arg("step"),
            py::arg("first"));
   using Unlocked = py::call_guard<py::gil_scoped_release>;
+  py::class_<PackedMlp>(m, "PackedMlp")
+      .def("forward", &PackedMlp::forward, Unlocked())
+      .def("weights", &PackedMlp::weights, Unlocked())
+      .def("biases", &PackedMlp::biases, Unlocked());
+  m.def("prepack", &pyfastnn::prepack, py::arg("weights"), py::arg("biases"), py::arg("relu"),
+        Unlocked());
   py::class_<TrainPlan>(m, "TrainPlan")
       .def(py::init<std::vector<PlannedParameter>, std::vector<bool>, std::string, bool, double,
                     int64_t, std::string, bool>(),

@@ -11,6 +11,7 @@ from pyfastnn import _batching as _batching  # noqa: E402 - vmap rules of these 
 from pyfastnn import autograd, functional  # noqa: E402
 from pyfastnn.isa import active_isa, available_isas, force_isa  # noqa: E402
 from pyfastnn.modules import MLP, LinearReLU  # noqa: E402
+from pyfastnn.packing import prepack  # noqa: E402
 from pyfastnn.training import TrainStep  # noqa: E402
 
 try:
@@ -28,4 +29,5 @@ __all__ = [
     "available_isas",
     "force_isa",
     "functional",
+    "prepack",
 ]

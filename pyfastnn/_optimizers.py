@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import optimizer as _optimizer
 
-from pyfastnn._step_parts import class_name
+from pyfastnn._chains import class_name
 
 
 class Place(NamedTuple):

@@ -2,77 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
-from torch.nn.modules import module as _module
 
-from pyfastnn.modules import MLP, LinearReLU
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
-
-class Chain(NamedTuple):
-    """The linear layers of a model, and whether a ReLU follows each."""
-
-    linears: list[nn.Linear]
-    relu: list[bool]
-    flatten: bool
-
-
-def chain_of(model: nn.Module) -> Chain:
-    """Read a model as a chain of linear layers with ReLUs behind some of them.
-
-    Raises:
-        TypeError: if it is something else; the message names the module and the reason.
-    """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"TrainStep: expected model to be an nn.Module, got {class_name(model)}")
-    for hooks in ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks"):
-        if getattr(_module, f"_global_{hooks}"):
-            raise TypeError("TrainStep: a hook is registered for all modules; it would not run")
-    chain = Chain([], [], False)
-    flatten = False
-    for name, child in _leaves("", model):
-        if type(child) in (nn.Linear, LinearReLU):
-            chain.linears.append(child)  # type: ignore[arg-type]
-            chain.relu.append(type(child) is LinearReLU)
-        elif type(child) is nn.ReLU and chain.linears and not chain.relu[-1]:
-            chain.relu[-1] = True
-        elif _is_leading_flatten(child) and not chain.linears and not flatten:
-            flatten = True
-        elif type(child) is nn.ReLU:
-            raise TypeError(f"TrainStep: {name or 'model'} is a ReLU that follows no Linear")
-        else:
-            raise TypeError(
-                f"TrainStep: expected a chain of Linear and ReLU, but {name or 'model'} is "
-                f"a {type(child).__name__}"
-            )
-    if not chain.linears:
-        raise TypeError("TrainStep: expected the model to have a Linear layer, it has none")
-    return chain._replace(flatten=flatten)
-
-
-def _is_leading_flatten(module: nn.Module) -> bool:
-    return type(module) is nn.Flatten and module.start_dim == 1 and module.end_dim == -1
-
-
-def _leaves(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    where = name or "model"
-    if any(module.__dict__[hooks] for hooks in _HOOKS):
-        raise TypeError(f"TrainStep: {where} has a hook, which would not run")
-    if "forward" in module.__dict__:
-        raise TypeError(f"TrainStep: {where} has a forward of its own, which would not run")
-    if type(module) in (nn.Sequential, MLP):
-        for key, child in module._modules.items():
-            if child is None:
-                raise TypeError(f"TrainStep: child {key} of {where} is None")
-            yield from _leaves(f"{name}.{key}" if name else key, child)
-        return
-    if isinstance(module, nn.Linear) and not {"weight", "bias"} <= module._parameters.keys():
-        raise TypeError(f"TrainStep: {where} computes its parameters (pruning, parametrization)")
-    yield name, module
+from pyfastnn._chains import HOOKS, chain_of, class_name
 
 
 class Bound(NamedTuple):
@@ -110,7 +44,7 @@ def bind(model: nn.Module) -> Bound:
     Raises:
         ValueError: if two layers share a parameter.
     """
-    chain = chain_of(model)
+    chain = chain_of(model, "TrainStep", ignores=lambda _: False)
     tensors: list[Tensor | None] = []
     for linear in chain.linears:
         tensors += [linear._parameters["weight"], linear._parameters["bias"]]
@@ -119,7 +53,7 @@ def bind(model: nn.Module) -> Bound:
         raise ValueError("TrainStep: expected every layer to have parameters of its own")
     modules = list(model.modules())
     children = [(m._modules, tuple(m._modules.values())) for m in modules if m._modules]
-    hooks = tuple(m.__dict__[hooks] for m in modules for hooks in _HOOKS)
+    hooks = tuple(m.__dict__[hooks] for m in modules for hooks in HOOKS)
     return Bound(chain.linears, tensors, chain.relu, chain.flatten, children, hooks)
 
 
@@ -172,7 +106,7 @@ def describe_loss(loss_fn: nn.Module) -> LossDescription:
             f"TrainStep: expected reduction 'mean' or 'sum' of {class_name(loss)}, "
             f"got {loss.reduction!r}"
         )
-    if any(loss.__dict__[hooks] for hooks in _HOOKS):
+    if any(loss.__dict__[hooks] for hooks in HOOKS):
         raise TypeError(f"TrainStep: {class_name(loss)} has a hook, which would not run")
     smoothing = float(getattr(loss, "label_smoothing", 0.0))
     if not 0 <= smoothing <= 1:
@@ -183,8 +117,3 @@ def describe_loss(loss_fn: nn.Module) -> LossDescription:
     return LossDescription(
         kind, loss.reduction == "mean", smoothing, int(getattr(loss, "ignore_index", -100))
     )
-
-
-def class_name(thing: object) -> str:
-    """Return the name of a thing's class, for messages."""
-    return type(thing).__name__

@@ -77,8 +77,10 @@ ALLOWED_IMPORTS = {
     "_batching": {"reference"},
     "autograd": {"functional", "reference"},
     "modules": {"functional"},
-    "_step_parts": {"modules"},
-    "_optimizers": {"_step_parts"},
+    "_chains": {"modules"},
+    "packing": {"_C", "_chains"},
+    "_step_parts": {"_chains"},
+    "_optimizers": {"_chains"},
     "training": {"_C", "_optimizers", "_step_parts"},
     "check": {"functional", "reference", "autograd", "isa"},
 }

@@ -1,48 +1,15 @@
 // CPU kernels of the operators. Tensors stop here: the engine sees pointers, sizes and leading
 // dimensions.
-#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include <algorithm>
 #include <numeric>
 
 #include "../ops.h"
-#include "engine/network.h"
+#include "tensors.h"
 
 namespace pyfastnn {
 namespace {
-
-namespace engine = pyfastnn::engine;
-
-int64_t row_count(const at::Tensor& tensor) {
-  int64_t rows = 1;
-  for (int64_t d = 0; d + 1 < tensor.dim(); ++d) rows *= tensor.size(d);
-  return rows;
-}
-
-// Whether [*, F] can be read as rows one after the other, F neighbouring elements each.
-bool has_plain_rows(const at::Tensor& tensor) {
-  return tensor.dim() == 2 && (tensor.size(1) <= 1 || tensor.stride(1) == 1);
-}
-
-at::Tensor with_plain_rows(const at::Tensor& tensor) {
-  return has_plain_rows(tensor) ? tensor : tensor.contiguous();
-}
-
-template <class S>
-S* data(const at::Tensor& tensor) {
-  return static_cast<S*>(tensor.mutable_data_ptr());
-}
-template <class S>
-const S* const_data(const at::Tensor& tensor) {
-  return static_cast<const S*>(tensor.const_data_ptr());
-}
-
-template <class S>
-engine::Matrix<const S> matrix(const at::Tensor& tensor) {
-  const int64_t ld = has_plain_rows(tensor) ? tensor.stride(0) : tensor.size(-1);
-  return {const_data<S>(tensor), ld};
-}
 
 // The tensors of a call with plain rows; keeps copies alive.
 struct Parameters {
@@ -65,27 +32,6 @@ struct Parameters {
     return result;
   }
 };
-
-// Calls body with a value of the engine's storage type. The checks have refused every other dtype.
-template <class Body>
-void dispatch(at::ScalarType type, const Body& body) {
-  switch (type) {
-    case at::kFloat:
-      return body(float{});
-    case at::kDouble:
-      return body(double{});
-    case at::kBFloat16:
-      return body(engine::BFloat16{});
-    default:
-      return body(engine::Half{});
-  }
-}
-
-at::Tensor empty_rows_like(const at::Tensor& input, int64_t features) {
-  auto sizes = input.sizes().vec();
-  sizes.back() = features;
-  return at::empty(sizes, input.options());
-}
 
 // Outputs of every layer if keep_hidden, else of the last.
 std::vector<at::Tensor> run_forward(const at::Tensor& input, const Parameters& parameters,

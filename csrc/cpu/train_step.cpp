@@ -1,9 +1,9 @@
 // TrainPlan on the CPU: tensors to pointers, one call of the engine for each batch.
-#include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 
 #include <cmath>
 
+#include "tensors.h"
 #include "training.h"
 
 namespace pyfastnn {
@@ -14,11 +14,6 @@ engine::LossKind loss_kind(const std::string& name) {
   if (name == "mse") return engine::LossKind::kMse;
   TORCH_CHECK(name == "bce_with_logits", "TrainStep: unknown loss ", name);
   return engine::LossKind::kBceWithLogits;
-}
-
-template <class P>
-P* data(const at::Tensor& tensor) {
-  return static_cast<P*>(tensor.mutable_data_ptr());
 }
 
 double read_scalar(const at::Tensor& tensor) {
@@ -127,15 +122,6 @@ engine::Batch<P> TrainPlan::batch_of(const at::Tensor& x, const at::Tensor& targ
   }
   return batch;
 }
-
-namespace {
-
-at::Tensor with_plain_rows(const at::Tensor& tensor) {
-  const at::Tensor x = tensor.resolve_neg();
-  return x.size(1) <= 1 || x.stride(1) == 1 ? x : x.contiguous();
-}
-
-}  // namespace
 
 void TrainPlan::begin_update() {
   for (PlannedParameter& planned : parameters_) {

@@ -12,6 +12,7 @@
 
 #include "cpu/engine/isa.h"
 #include "cpu/engine/network.h"
+#include "cpu/engine/packed.h"
 #include "guarded.h"
 #include "reference.h"
 #include "test_engine.h"
@@ -64,6 +65,26 @@ bool all_within(const Numbers& numbers, double limit) {
   return true;
 }
 
+// Weights that are packed once give what weights that are packed on the way give.
+template <class S>
+void check_packed(const reference::Network& net, const std::vector<engine::Layer<S>>& layers,
+                  int64_t rows, engine::Matrix<const S> x, const Numbers& wanted, bool exact,
+                  const std::string& name) {
+  const engine::PackedNetwork<S> packed(layers);
+  if (exact) {
+    Guarded<S> y(rows, layers.back().out, 1);
+    packed.forward(rows, x, y.mutable_view());
+    expect(y.equals(wanted), name + " packed");
+    expect(y.guards_are_intact(), name + " packed wrote outside the output");
+  }
+  for (size_t l = 0; l < layers.size(); ++l) {
+    Guarded<S> weight(layers[l].out, layers[l].in, 0);
+    packed.unpack(static_cast<int64_t>(l), weight.data());
+    expect(weight.equals(net.weights[l]), name + " unpacked layer " + std::to_string(l));
+    expect(weight.guards_are_intact(), name + " unpacked outside layer " + std::to_string(l));
+  }
+}
+
 template <class S>
 void check_network(const std::vector<LayerShape>& shapes, int64_t rows, int64_t gap,
                    const std::string& name) {
@@ -109,6 +130,7 @@ void check_network(const std::vector<LayerShape>& shapes, int64_t rows, int64_t 
     expect(outputs[l].equals(wanted[l]), name + " output of layer " + std::to_string(l));
     expect(outputs[l].guards_are_intact(), name + " wrote outside the output");
   }
+  check_packed<S>(net, layers, rows, x_s.view(), wanted.back(), exact, name);
   if (!exact) return;
   engine::backward<S>(layers, rows, x_s.view(), activated, dy_s.view(), gradients);
   for (size_t l = shapes.size(); l-- > 0;) {
@@ -212,6 +234,7 @@ void check_same_bits(int64_t n, int64_t k, const std::string& type) {
     engine::forward<S>(layers, rows, {x.data() + first * k, k}, {{y.data(), n}});
     return y;
   };
+  const engine::PackedNetwork<S> packed(layers);
   const std::string name =
       engine::active_isa() + " " + type + " " + std::to_string(k) + "-" + std::to_string(n);
   const std::vector<S> whole = run(0, kRows);
@@ -221,6 +244,9 @@ void check_same_bits(int64_t n, int64_t k, const std::string& type) {
       expect(same_bits(part, std::vector<S>(whole.begin() + first * n,
                                             whole.begin() + (first + rows) * n)),
              name + ": batch of " + std::to_string(rows) + " differs");
+      std::vector<S> y(rows * n);
+      packed.forward(rows, {x.data() + first * k, k}, {y.data(), n});
+      expect(same_bits(part, y), name + ": packed batch of " + std::to_string(rows) + " differs");
     }
   }
   struct Result {

@@ -14,29 +14,33 @@ Matrix<S> output_rows(const Layer<S>& layer, Matrix<S> wanted, int64_t row, int6
   return {scratch.take_array<S>(rows * ld), ld};
 }
 
+// The packed weight of a layer, or null where nothing has been packed.
 template <class S>
-void forward_by_layers(const Kernels<S>& kernels, const std::vector<Layer<S>>& layers, int64_t rows,
+const PackedOperand<S>* operand(const std::vector<PackedOperand<S>>& packed, size_t layer) {
+  return packed.empty() ? nullptr : &packed[layer];
+}
+
+template <class S>
+void forward_by_layers(const Kernels<S>& kernels, const std::vector<Layer<S>>& layers,
+                       const std::vector<PackedOperand<S>>& packed, int64_t rows,
                        Matrix<const S> input, const std::vector<Matrix<S>>& outputs,
                        Scratch& scratch) {
   Matrix<const S> h = input;
   for (size_t l = 0; l < layers.size(); ++l) {
     const Matrix<S> output = output_rows(layers[l], outputs[l], 0, rows, scratch);
-    gemm_by_columns(kernels, fprop(layers[l], rows, h, output));
+    Gemm<S> args = fprop(layers[l], rows, h, output);
+    args.b_packed = operand(packed, l);
+    gemm_by_columns(kernels, args);
     h = {output.data, output.ld};
   }
 }
 
 template <class S>
-void forward_by_tiles(const Kernels<S>& kernels, const std::vector<Layer<S>>& layers, int64_t rows,
-                      Matrix<const S> input, const std::vector<Matrix<S>>& outputs, int64_t tile,
-                      Scratch& scratch) {
-  std::vector<PackJob<S>> jobs;
+void forward_by_tiles(const Kernels<S>& kernels, const std::vector<Layer<S>>& layers,
+                      const std::vector<PackedOperand<S>>& packed, int64_t rows,
+                      Matrix<const S> input, const std::vector<Matrix<S>>& outputs, int64_t tile) {
   int64_t work = 0;
-  for (const Layer<S>& layer : layers) {
-    jobs.push_back({{layer.weight, layer.ld_weight, Layout::kColumns}, layer.in, layer.out});
-    work += gemm_work(rows, layer.out, layer.in);
-  }
-  const auto packed = pack_operands(kernels, jobs, scratch);
+  for (const Layer<S>& layer : layers) work += gemm_work(rows, layer.out, layer.in);
   const int threads = threads_for(work);
   const int64_t step = balanced_tile(kernels, rows, tile, threads);
   parallel_tasks(divide_up(rows, step), threads, [&](int64_t task) {
@@ -48,7 +52,7 @@ void forward_by_tiles(const Kernels<S>& kernels, const std::vector<Layer<S>>& la
     for (size_t l = 0; l < layers.size(); ++l) {
       const Matrix<S> output = output_rows(layers[l], outputs[l], row, count, own);
       Gemm<S> args = fprop(layers[l], count, h, output);
-      args.b_packed = &packed[l];
+      args.b_packed = operand(packed, l);
       gemm(kernels, args, {0, count}, {0, layers[l].out});
       h = {output.data, output.ld};
     }
@@ -58,27 +62,39 @@ void forward_by_tiles(const Kernels<S>& kernels, const std::vector<Layer<S>>& la
 }  // namespace
 
 template <class S>
-void forward(const std::vector<Layer<S>>& layers, int64_t rows, Matrix<const S> input,
+void forward(const Kernels<S>& kernels, const std::vector<Layer<S>>& layers,
+             const std::vector<PackedOperand<S>>& packed, int64_t rows, Matrix<const S> input,
              const std::vector<Matrix<S>>& outputs) {
   if (rows == 0) return;
-  const Kernels<S>& kernels = active_kernels<S>();
   Scratch& scratch = Scratch::of_this_thread();
   Scratch::Frame frame(scratch);
   const int64_t tile = tile_rows(kernels, layers, kFpropOrder);
   if (rows <= tile) {
-    forward_by_layers(kernels, layers, rows, input, outputs, scratch);
+    forward_by_layers(kernels, layers, packed, rows, input, outputs, scratch);
+  } else if (!packed.empty()) {
+    forward_by_tiles(kernels, layers, packed, rows, input, outputs, tile);
   } else {
-    forward_by_tiles(kernels, layers, rows, input, outputs, tile, scratch);
+    const auto for_this_call = pack_operands(kernels, fprop_jobs<S>(layers), scratch);
+    forward_by_tiles(kernels, layers, for_this_call, rows, input, outputs, tile);
   }
 }
 
-template void forward(const std::vector<Layer<float>>&, int64_t, Matrix<const float>,
-                      const std::vector<Matrix<float>>&);
-template void forward(const std::vector<Layer<double>>&, int64_t, Matrix<const double>,
-                      const std::vector<Matrix<double>>&);
-template void forward(const std::vector<Layer<BFloat16>>&, int64_t, Matrix<const BFloat16>,
-                      const std::vector<Matrix<BFloat16>>&);
-template void forward(const std::vector<Layer<Half>>&, int64_t, Matrix<const Half>,
-                      const std::vector<Matrix<Half>>&);
+template <class S>
+void forward(const std::vector<Layer<S>>& layers, int64_t rows, Matrix<const S> input,
+             const std::vector<Matrix<S>>& outputs) {
+  forward(active_kernels<S>(), layers, {}, rows, input, outputs);
+}
+
+#define PYFASTNN_INSTANTIATE(S)                                                         \
+  template void forward(const std::vector<Layer<S>>&, int64_t, Matrix<const S>,         \
+                        const std::vector<Matrix<S>>&);                                 \
+  template void forward(const Kernels<S>&, const std::vector<Layer<S>>&,                \
+                        const std::vector<PackedOperand<S>>&, int64_t, Matrix<const S>, \
+                        const std::vector<Matrix<S>>&);
+PYFASTNN_INSTANTIATE(float)
+PYFASTNN_INSTANTIATE(double)
+PYFASTNN_INSTANTIATE(BFloat16)
+PYFASTNN_INSTANTIATE(Half)
+#undef PYFASTNN_INSTANTIATE
 
 }  // namespace pyfastnn::engine

@@ -41,6 +41,13 @@ template <class S>
 void forward(const std::vector<Layer<S>>& layers, int64_t rows, Matrix<const S> input,
              const std::vector<Matrix<S>>& outputs);
 
+// The same for an instruction set, with weights in panels: packed[l] of layer l, whose `weight` is
+// not read then; or none.
+template <class S>
+void forward(const Kernels<S>& kernels, const std::vector<Layer<S>>& layers,
+             const std::vector<PackedOperand<S>>& packed, int64_t rows, Matrix<const S> input,
+             const std::vector<Matrix<S>>& outputs);
+
 // Where the gradients go; null where they are not wanted. All contiguous.
 template <class S>
 struct Gradients {

@@ -75,18 +75,27 @@ struct PackJob {
   int64_t k, n;
 };
 
+// W^T of every layer, what fprop multiplies with.
+template <class S, class Layers>
+std::vector<PackJob<S>> fprop_jobs(const Layers& layers) {
+  std::vector<PackJob<S>> jobs;
+  for (const auto& layer : layers)
+    jobs.push_back({{layer.weight, layer.ld_weight, Layout::kColumns}, layer.in, layer.out});
+  return jobs;
+}
+
 // Packs whole operands; the panels of all of them are one list of tasks. Memory comes from
-// `scratch`.
-template <class S>
+// take(bytes), or from `scratch`.
+template <class S, class Take>
 std::vector<PackedOperand<S>> pack_operands(const Kernels<S>& kernels,
-                                            const std::vector<PackJob<S>>& jobs, Scratch& scratch) {
+                                            const std::vector<PackJob<S>>& jobs, const Take& take) {
   std::vector<PackedOperand<S>> packed;
   std::vector<int64_t> first_panel{0};
   int64_t elements = 0;
   for (const PackJob<S>& job : jobs) {
     const int64_t panels = panel_count(kernels, job.n);
     const int64_t bytes = panel_bytes(kernels, job.k);
-    packed.push_back({scratch.take(panels * bytes), bytes});
+    packed.push_back({take(panels * bytes), bytes});
     first_panel.push_back(first_panel.back() + panels);
     elements += job.k * job.n;
   }
@@ -99,6 +108,12 @@ std::vector<PackedOperand<S>> pack_operands(const Kernels<S>& kernels,
                const_cast<void*>(packed[j].data));
   });
   return packed;
+}
+
+template <class S>
+std::vector<PackedOperand<S>> pack_operands(const Kernels<S>& kernels,
+                                            const std::vector<PackJob<S>>& jobs, Scratch& scratch) {
+  return pack_operands(kernels, jobs, [&](int64_t bytes) { return scratch.take(bytes); });
 }
 
 // One product for all its rows, its columns divided between threads.

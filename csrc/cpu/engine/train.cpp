@@ -129,9 +129,7 @@ class Step {
     by_tiles_ = part_rows_ > tile_ ||
                 (threads_ > 1 && part_rows_ >= 2 * threads_ * kernels_.max_rows[kPanelVectors]);
     if (!by_tiles_) return;
-    std::vector<PackJob<S>> jobs;
-    for (const Layer<S>& layer : net_)
-      jobs.push_back({{layer.weight, layer.ld_weight, Layout::kColumns}, layer.in, layer.out});
+    std::vector<PackJob<S>> jobs = fprop_jobs<S>(net_);
     for (int64_t l = low_ + 1; l <= top_; ++l)
       jobs.push_back({{net_[l].weight, net_[l].ld_weight, Layout::kRows}, net_[l].out, net_[l].in});
     packed_ = pack_operands(kernels_, jobs, scratch_);

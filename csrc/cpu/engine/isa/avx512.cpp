@@ -18,6 +18,7 @@ namespace {
 #include "avx512-inl.h"
 #include "vector-inl.h"
 #include "micro_kernel-inl.h"
+#include "few_rows-inl.h"
 #include "panel-inl.h"
 #include "pack-inl.h"
 #include "training-inl.h"

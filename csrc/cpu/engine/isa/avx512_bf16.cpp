@@ -35,6 +35,7 @@ PYFASTNN_INLINE HalfBits load_u16_up_to(const void* p, int64_t n) {
 
 #include "vector-inl.h"
 #include "micro_kernel-inl.h"
+#include "few_rows-inl.h"
 #include "panel-inl.h"
 #include "pack-inl.h"
 

@@ -72,6 +72,7 @@ PYFASTNN_INLINE HalfBits float_to_half(F32 v) {
 
 #include "vector-inl.h"
 #include "micro_kernel-inl.h"
+#include "few_rows-inl.h"
 #include "panel-inl.h"
 #include "pack-inl.h"
 #include "training-inl.h"

@@ -65,17 +65,27 @@ PYFASTNN_INLINE void prefetch_tile(const PanelArgs<S>& args, int64_t row, int ro
   }
 }
 
-// One register tile: its chains one after the other, each from zero, then added.
+// One register tile. Chains run side by side where they fit, else one after the other, each from
+// zero, then added: the same sums in the same order.
 template <class S>
-PYFASTNN_INLINE void run_tile(const PanelArgs<S>& args, MicroKernel<UnitOf<S>> kernel,
-                              const UnitOf<S>* a, Accumulator<S>* tile) {
-  const UnitOf<S>* b = static_cast<const UnitOf<S>*>(args.b);
-  const int64_t a_step = args.a_layout == Layout::kRows ? 1 : args.lda;
+PYFASTNN_INLINE void run_tile(const PanelArgs<S>& args, int rows, int vectors, const UnitOf<S>* a,
+                              Accumulator<S>* tile) {
+  using Unit = UnitOf<S>;
+  const Unit* b = static_cast<const Unit*>(args.b);
+  const bool by_rows = args.a_layout == Layout::kRows;
+  if (args.in_chains && by_rows) {
+    if (const auto chains = select_chains<Unit>(rows, vectors)) {
+      chains(args.k, a, args.lda, b, args.ldb, tile);
+      return;
+    }
+  }
+  const int64_t a_step = by_rows ? 1 : args.lda;
+  const auto kernel = select_micro_kernel<Unit>(rows, vectors, args.a_layout);
   if (!args.in_chains) {
     kernel(args.k, a, args.lda, a_step, b, args.ldb, /*add=*/false, tile);
     return;
   }
-  constexpr int kChains = kGroup<UnitOf<S>>;
+  constexpr int kChains = kGroup<Unit>;
   for (int q = 0; q < kChains; ++q) {
     kernel((args.k - q + kChains - 1) / kChains, a + q * a_step, args.lda, kChains * a_step,
            b + q * args.ldb, kChains * args.ldb, /*add=*/q > 0, tile);
@@ -107,7 +117,7 @@ void gemm_panel(const PanelArgs<S>& shared) {
       select_transposed<Unit>(rows)(args.n, args.k, args.k_block, a, args.lda,
                                     static_cast<const Unit*>(args.b), args.ldb, tile);
     } else {
-      run_tile(args, select_micro_kernel<Unit>(rows, vectors, args.a_layout), a, tile);
+      run_tile(args, rows, vectors, a, tile);
     }
     if (whole) {
       finish_tile<S, true>(args, tile, row, rows, vectors);

@@ -38,6 +38,14 @@ using U32 = Vec<uint32_t>;
 
 PYFASTNN_INLINE U16 load_u16(const void* p) { return *static_cast<const U16Unaligned*>(p); }
 
+// GCC may load a vector again for every use, as operand of the instruction that uses it.
+template <class V>
+PYFASTNN_INLINE void keep_in_register(V& vector) {
+#if defined(__x86_64__)
+  asm("" : "+v"(vector));
+#endif
+}
+
 PYFASTNN_INLINE Vec<float> load(const float* p) { return load_vector<float>(p); }
 PYFASTNN_INLINE Vec<double> load(const double* p) { return load_vector<double>(p); }
 PYFASTNN_INLINE Vec<float> load(const BFloat16* p) {

@@ -1,0 +1,64 @@
+// Tensors as the engine sees them: pointers, rows, leading dimensions.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+
+#include "engine/network.h"
+
+namespace pyfastnn {
+
+inline int64_t row_count(const at::Tensor& tensor) {
+  int64_t rows = 1;
+  for (int64_t d = 0; d + 1 < tensor.dim(); ++d) rows *= tensor.size(d);
+  return rows;
+}
+
+// Whether [*, F] can be read as rows one after the other, F neighbouring elements each.
+inline bool has_plain_rows(const at::Tensor& tensor) {
+  return tensor.dim() == 2 && (tensor.size(1) <= 1 || tensor.stride(1) == 1);
+}
+
+// A copy if need be. The dispatcher resolves negative views; the bindings go around it.
+inline at::Tensor with_plain_rows(const at::Tensor& tensor) {
+  const at::Tensor values = tensor.resolve_neg();
+  return has_plain_rows(values) ? values : values.contiguous();
+}
+
+template <class S>
+S* data(const at::Tensor& tensor) {
+  return static_cast<S*>(tensor.mutable_data_ptr());
+}
+template <class S>
+const S* const_data(const at::Tensor& tensor) {
+  return static_cast<const S*>(tensor.const_data_ptr());
+}
+
+template <class S>
+engine::Matrix<const S> matrix(const at::Tensor& tensor) {
+  const int64_t ld = has_plain_rows(tensor) ? tensor.stride(0) : tensor.size(-1);
+  return {const_data<S>(tensor), ld};
+}
+
+// Calls body with a value of the engine's storage type. The checks have refused every other dtype.
+template <class Body>
+void dispatch(at::ScalarType type, const Body& body) {
+  switch (type) {
+    case at::kFloat:
+      return body(float{});
+    case at::kDouble:
+      return body(double{});
+    case at::kBFloat16:
+      return body(engine::BFloat16{});
+    default:
+      return body(engine::Half{});
+  }
+}
+
+inline at::Tensor empty_rows_like(const at::Tensor& input, int64_t features) {
+  auto sizes = input.sizes().vec();
+  sizes.back() = features;
+  return at::empty(sizes, input.options());
+}
+
+}  // namespace pyfastnn
