@@ -38,15 +38,16 @@ struct Backward {
     const int64_t parts = std::max<int64_t>(1, divide_up(all_rows, kPartRows));
     const int64_t tile = tile_rows(kernels, layers, Order::kAscending);
     reserve(parts);
-    if (all_rows > tile) pack_weights();
+    const bool by_tiles = goes_by_tiles(kernels, layers, all_rows, tile);
+    if (by_tiles) pack_weights();
     for (int64_t part = 0; part < parts; ++part) {
       begin = part * kPartRows;
       rows = std::min(all_rows - begin, kPartRows);
       if (!top_is_masked()) dz[top] = {const_cast<S*>(row_of(grad_output)), grad_output.ld};
-      if (rows <= tile) {
-        data_gradients_by_layers();
-      } else {
+      if (by_tiles) {
         data_gradients_by_tiles(tile);
+      } else {
+        data_gradients_by_layers();
       }
       weight_gradients();
     }

@@ -5,6 +5,9 @@
 namespace pyfastnn::engine {
 namespace {
 
+// Rows that go layer by layer together: bounds the memory for hidden outputs.
+constexpr int64_t kPartRows = 4096;
+
 // Where layer l writes `rows` rows from `row` on: the caller's tensor, or scratch.
 template <class S>
 Matrix<S> output_rows(const Layer<S>& layer, Matrix<S> wanted, int64_t row, int64_t rows,
@@ -23,15 +26,19 @@ const PackedOperand<S>* operand(const std::vector<PackedOperand<S>>& packed, siz
 template <class S>
 void forward_by_layers(const Kernels<S>& kernels, const std::vector<Layer<S>>& layers,
                        const std::vector<PackedOperand<S>>& packed, int64_t rows,
-                       Matrix<const S> input, const std::vector<Matrix<S>>& outputs,
-                       Scratch& scratch) {
-  Matrix<const S> h = input;
-  for (size_t l = 0; l < layers.size(); ++l) {
-    const Matrix<S> output = output_rows(layers[l], outputs[l], 0, rows, scratch);
-    Gemm<S> args = fprop(layers[l], rows, h, output);
-    args.b_packed = operand(packed, l);
-    gemm_by_columns(kernels, args);
-    h = {output.data, output.ld};
+                       Matrix<const S> input, const std::vector<Matrix<S>>& outputs) {
+  Scratch& scratch = Scratch::of_this_thread();
+  for (int64_t row = 0; row < rows; row += kPartRows) {
+    Scratch::Frame frame(scratch);
+    const int64_t count = std::min(kPartRows, rows - row);
+    Matrix<const S> h = rows_from(input, row);
+    for (size_t l = 0; l < layers.size(); ++l) {
+      const Matrix<S> output = output_rows(layers[l], outputs[l], row, count, scratch);
+      Gemm<S> args = fprop(layers[l], count, h, output);
+      args.b_packed = operand(packed, l);
+      gemm_by_columns(kernels, args);
+      h = {output.data, output.ld};
+    }
   }
 }
 
@@ -69,8 +76,8 @@ void forward(const Kernels<S>& kernels, const std::vector<Layer<S>>& layers,
   Scratch& scratch = Scratch::of_this_thread();
   Scratch::Frame frame(scratch);
   const int64_t tile = tile_rows(kernels, layers, kFpropOrder);
-  if (rows <= tile) {
-    forward_by_layers(kernels, layers, packed, rows, input, outputs, scratch);
+  if (!goes_by_tiles(kernels, layers, rows, tile)) {
+    forward_by_layers(kernels, layers, packed, rows, input, outputs);
   } else if (!packed.empty()) {
     forward_by_tiles(kernels, layers, packed, rows, input, outputs, tile);
   } else {

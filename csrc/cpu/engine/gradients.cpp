@@ -64,8 +64,8 @@ void apply_gradients(const std::vector<TrainedLayer<P>>& layers, const P* gradie
                  [&](int64_t i) {
                    const Chunk<P>& chunk = chunks[i];
                    if (!chunk.parameter->is_updated) return;
-                   update_block(*chunk.parameter, chunk.offset, 1, chunk.size, 0, chunk.gradient, 0,
-                                grad_scale);
+                   update_block(*chunk.parameter, chunk.offset, 1, chunk.size, 0,
+                                {chunk.gradient, 0}, grad_scale);
                  });
 }
 

@@ -40,6 +40,20 @@ int64_t tile_rows(const Kernels<S>& kernels, const Layers& layers, Order order) 
   return rows;
 }
 
+// Rows go tile by tile only through layers whose weights stay in the L2 cache together. Wider ones
+// go layer by layer, all rows of a part past each block of the weights: every tile would fetch all
+// of them again (training step, Zen 4, one thread: 1024 x 5 with 1024 rows 87 -> 97 GFLOP/s,
+// 4096-4096 with 128 rows 60 -> 84).
+inline constexpr int64_t kTiledWeightBytes = 1024 * 1024;
+
+template <class S, class Layers>
+bool goes_by_tiles(const Kernels<S>& kernels, const Layers& layers, int64_t rows, int64_t tile) {
+  int64_t bytes = 0;
+  for (const auto& layer : layers)
+    bytes += layer.out * layer.in * kernels.unit_bytes / kernels.k_per_unit;
+  return rows > tile && bytes <= kTiledWeightBytes;
+}
+
 // Rows of a tile so that every thread gets the same number of tiles, at least two if they are not
 // too small for it.
 template <class S>

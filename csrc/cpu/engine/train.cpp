@@ -126,8 +126,10 @@ class Step {
     threads_ = threads_for(work_of_rows() / 2);
     tile_ = std::min(tile_rows(kernels_, layers_, kFpropOrder),
                      tile_rows(kernels_, layers_, Order::kAscending));
-    by_tiles_ = part_rows_ > tile_ ||
-                (threads_ > 1 && part_rows_ >= 2 * threads_ * kernels_.max_rows[kPanelVectors]);
+    // Two threads share even one tile, so that they need not wait for each other after each layer.
+    const int64_t shared = 2 * threads_ * kernels_.max_rows[kPanelVectors] - 1;
+    by_tiles_ = goes_by_tiles(kernels_, layers_, part_rows_,
+                              threads_ > 1 ? std::min(tile_, shared) : tile_);
     if (!by_tiles_) return;
     std::vector<PackJob<S>> jobs = fprop_jobs<S>(net_);
     for (int64_t l = low_ + 1; l <= top_; ++l)

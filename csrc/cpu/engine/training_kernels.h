@@ -26,33 +26,46 @@ struct LossArgs {
   double* losses;  // [rows]
 };
 
-// `rows` rows of n elements, ld apart in the parameter and its state, ld_grad in the gradient.
-struct UpdateBlock {
-  int64_t rows, n, ld, ld_grad;
+// The gradient of a block [rows, n] of a parameter: as it lies, or, where it is a product of so few
+// rows of the batch that writing it down would cost more than itself, dZ^T X.
+template <class P>
+struct Gradient {
+  const P* data;  // null: the product
+  int64_t ld;
+  int64_t batch_rows = 0;
+  const P* dz = nullptr;  // [batch_rows, rows]
+  int64_t ld_dz = 0;
+  const P* x = nullptr;  // [batch_rows, n]
+  int64_t ld_x = 0;
 };
 
-// Gradients are scaled by grad_scale (negative: maximize) before anything else.
+// `rows` rows of n elements, ld apart in the parameter and its state. Gradients are scaled by
+// grad_scale (negative: maximize) before anything else.
+template <class P>
+struct UpdateBlock {
+  int64_t rows, n, ld;
+  Gradient<P> gradient;
+  P grad_scale;
+};
+
 template <class P>
 struct SgdArgs {
-  UpdateBlock block;
+  UpdateBlock<P> block;
   P* p;
-  const P* grad;
   P* buffer;   // momentum, or null
   bool first;  // the buffer starts as the gradient
   bool nesterov;
-  P grad_scale, lr, weight_decay, momentum, dampening;
+  P lr, weight_decay, momentum, dampening;
 };
 
 template <class P>
 struct AdamArgs {
-  UpdateBlock block;
+  UpdateBlock<P> block;
   P* p;
-  const P* grad;
   P *exp_avg, *exp_avg_sq;
-  P grad_scale;
   P decay;         // p is multiplied by it first: 1 - lr * weight_decay (AdamW)
   P weight_decay;  // times p is added to the gradient (Adam)
-  P beta1, beta2, one_minus_beta1, one_minus_beta2, eps;
+  P beta2, one_minus_beta1, one_minus_beta2, eps;
   P step_size;           // lr / (1 - beta1^t)
   P inverse_bias2_sqrt;  // 1 / sqrt(1 - beta2^t)
 };

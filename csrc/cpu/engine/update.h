@@ -8,22 +8,21 @@
 namespace pyfastnn::engine {
 
 // The block is `rows` rows of n elements that start at `offset` and lie ld apart in the parameter
-// and its state; in `grad` they lie ld_grad apart.
+// and its state.
 template <class P>
 void update_block(const Parameter<P>& parameter, int64_t offset, int64_t rows, int64_t n,
-                  int64_t ld, const P* grad, int64_t ld_grad, double grad_scale) {
+                  int64_t ld, const Gradient<P>& gradient, double grad_scale) {
   const UpdateRule& rule = parameter.rule;
   const TrainingKernels<P>& kernels = active_training_kernels<P>();
   const double sign = rule.maximize ? -1 : 1;
+  const UpdateBlock<P> block{rows, n, ld, gradient, static_cast<P>(sign * grad_scale)};
   if (rule.kind == OptimizerKind::kSgd) {
     SgdArgs<P> args{};
-    args.block = {rows, n, ld, ld_grad};
+    args.block = block;
     args.p = parameter.data + offset;
-    args.grad = grad;
     args.buffer = parameter.state[0] == nullptr ? nullptr : parameter.state[0] + offset;
     args.first = rule.first;
     args.nesterov = rule.nesterov;
-    args.grad_scale = static_cast<P>(sign * grad_scale);
     args.lr = static_cast<P>(rule.lr);
     args.weight_decay = static_cast<P>(rule.weight_decay);
     args.momentum = static_cast<P>(rule.momentum);
@@ -32,15 +31,12 @@ void update_block(const Parameter<P>& parameter, int64_t offset, int64_t rows, i
     return;
   }
   AdamArgs<P> args{};
-  args.block = {rows, n, ld, ld_grad};
+  args.block = block;
   args.p = parameter.data + offset;
-  args.grad = grad;
   args.exp_avg = parameter.state[0] + offset;
   args.exp_avg_sq = parameter.state[1] + offset;
-  args.grad_scale = static_cast<P>(sign * grad_scale);
   args.decay = static_cast<P>(rule.decoupled ? 1 - rule.lr * rule.weight_decay : 1);
   args.weight_decay = static_cast<P>(rule.decoupled ? 0 : rule.weight_decay);
-  args.beta1 = static_cast<P>(rule.beta1);
   args.beta2 = static_cast<P>(rule.beta2);
   args.one_minus_beta1 = static_cast<P>(1 - rule.beta1);
   args.one_minus_beta2 = static_cast<P>(1 - rule.beta2);

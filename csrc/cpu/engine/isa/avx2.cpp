@@ -75,6 +75,7 @@ PYFASTNN_INLINE HalfBits float_to_half(__m256 v) {
 #include "few_rows-inl.h"
 #include "panel-inl.h"
 #include "pack-inl.h"
+#include "update-inl.h"
 #include "training-inl.h"
 
 constexpr Kernels<float> kFloat = make_kernels<float>();

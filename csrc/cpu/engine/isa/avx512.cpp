@@ -21,6 +21,7 @@ namespace {
 #include "few_rows-inl.h"
 #include "panel-inl.h"
 #include "pack-inl.h"
+#include "update-inl.h"
 #include "training-inl.h"
 
 constexpr Kernels<float> kFloat = make_kernels<float>();

@@ -128,14 +128,23 @@ void gemm_panel(const PanelArgs<S>& shared) {
   }
 }
 
-// MR rows and NV vectors of C, straight from the registers to where they belong.
-template <class S, int MR, int NV, bool kWhole, bool kPlain>
-PYFASTNN_INLINE void short_tile(const PanelArgs<S>& args, int64_t i, int64_t j) {
-  using Sum = Accumulator<S>;
-  const bool by_rows = args.a_layout == Layout::kRows;
-  const int64_t a_row = by_rows ? args.lda : 1, a_step = by_rows ? 1 : args.lda;
-  const Sum* a = static_cast<const Sum*>(args.a) + i * a_row;
-  const Sum* b = static_cast<const Sum*>(args.b) + j;
+// C = A B with so few k that what becomes of C is the work: along the rows of C therefore, each
+// vector handed to finish.run<kWhole>(row, column, sum) straight from the registers. kWhole: all
+// its lanes are in C.
+template <class Sum>
+struct ShortProduct {
+  int64_t m, n, k;
+  const Sum* a;  // A(i, p) at a[i * a_row + p * a_step]
+  int64_t a_row, a_step;
+  const Sum* b;  // B(p, j) at b[p * ldb + j]
+  int64_t ldb;
+};
+
+template <class Sum, int MR, int NV, bool kWhole, class Finish>
+PYFASTNN_INLINE void short_tile(const ShortProduct<Sum>& args, int64_t i, int64_t j,
+                                const Finish& finish) {
+  const Sum* a = args.a + i * args.a_row;
+  const Sum* b = args.b + j;
   Vec<Sum> sums[MR][NV] = {};
   for (int64_t p = 0; p < args.k; ++p) {
 #pragma GCC unroll 4
@@ -144,43 +153,69 @@ PYFASTNN_INLINE void short_tile(const PanelArgs<S>& args, int64_t i, int64_t j) 
       const Vec<Sum> row = kWhole ? load(from) : load_up_to(from, args.n - j);
 #pragma GCC unroll 2
       for (int m = 0; m < MR; ++m)
-        sums[m][v] = fma(sums[m][v], broadcast<Sum>(a[m * a_row + p * a_step]), row);
+        sums[m][v] = fma(sums[m][v], broadcast<Sum>(a[m * args.a_row + p * args.a_step]), row);
     }
   }
 #pragma GCC unroll 2
   for (int m = 0; m < MR; ++m) {
 #pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) {
-      const int64_t column = j + v * kLanes<Sum>;
-      if (kPlain && kWhole) {
-        store(args.c + (i + m) * args.ldc + column, sums[m][v]);
-      } else {
-        finish_vector<S, kWhole>(args, sums[m][v], i + m, column);
-      }
-    }
+    for (int v = 0; v < NV; ++v)
+      finish.template run<kWhole>(i + m, j + v * kLanes<Sum>, sums[m][v]);
   }
 }
 
-template <class S, int MR, bool kPlain>
-PYFASTNN_INLINE void short_rows(const PanelArgs<S>& args, int64_t i) {
-  constexpr int64_t kLane = kLanes<Accumulator<S>>;
+template <class Sum, int MR, class Finish>
+PYFASTNN_INLINE void short_rows(const ShortProduct<Sum>& args, int64_t i, const Finish& finish) {
+  constexpr int64_t kLane = kLanes<Sum>;
   int64_t j = 0;
-  for (; j + 4 * kLane <= args.n; j += 4 * kLane) short_tile<S, MR, 4, true, kPlain>(args, i, j);
-  for (; j + kLane <= args.n; j += kLane) short_tile<S, MR, 1, true, kPlain>(args, i, j);
-  if (j < args.n) short_tile<S, MR, 1, false, kPlain>(args, i, j);
+  for (; j + 4 * kLane <= args.n; j += 4 * kLane) short_tile<Sum, MR, 4, true>(args, i, j, finish);
+  for (; j + kLane <= args.n; j += kLane) short_tile<Sum, MR, 1, true>(args, i, j, finish);
+  if (j < args.n) short_tile<Sum, MR, 1, false>(args, i, j, finish);
 }
 
 // By value: the compiler would have to load every argument again after each write to C.
-template <class S, bool kPlain>
-void short_product(PanelArgs<S> args) {
+template <class Sum, class Finish>
+void short_product(ShortProduct<Sum> args, Finish finish) {
   int64_t i = 0;
-  for (; i + 2 <= args.m; i += 2) short_rows<S, 2, kPlain>(args, i);
-  if (i < args.m) short_rows<S, 1, kPlain>(args, i);
+  for (; i + 2 <= args.m; i += 2) short_rows<Sum, 2>(args, i, finish);
+  if (i < args.m) short_rows<Sum, 1>(args, i, finish);
 }
+
+template <class Sum>
+struct StoreSum {
+  Sum* c;
+  int64_t ldc, n;
+
+  template <bool kWhole>
+  PYFASTNN_INLINE void run(int64_t i, int64_t j, Vec<Sum> sum) const {
+    store_up_to(c + i * ldc + j, sum, kWhole ? kLanes<Sum> : n - j);
+  }
+};
+
+template <class S>
+struct FinishSum {
+  PanelArgs<S> args;
+
+  template <bool kWhole>
+  PYFASTNN_INLINE void run(int64_t i, int64_t j, Vec<Accumulator<S>> sum) const {
+    finish_vector<S, kWhole>(args, sum, i, j);
+  }
+};
 
 template <class S>
 void gemm_short(const PanelArgs<S>& args) {
-  const bool plain =
-      args.first && args.last && args.bias == nullptr && !args.relu && args.mask == nullptr;
-  (plain ? short_product<S, true> : short_product<S, false>)(args);
+  const bool by_rows = args.a_layout == Layout::kRows;
+  const ShortProduct<S> product{args.m,
+                                args.n,
+                                args.k,
+                                static_cast<const S*>(args.a),
+                                by_rows ? args.lda : 1,
+                                by_rows ? 1 : args.lda,
+                                static_cast<const S*>(args.b),
+                                args.ldb};
+  if (args.first && args.last && args.bias == nullptr && !args.relu && args.mask == nullptr) {
+    short_product(product, StoreSum<S>{args.c, args.ldc, args.n});
+  } else {
+    short_product(product, FinishSum<S>{args});
+  }
 }
