@@ -17,9 +17,11 @@ PACKAGES := $(VENV)/packages.done
 BUILT := $(VENV)/built.done
 INSTALLED := $(VENV)/installed.done
 READY := $(BUILT) $(INSTALLED)
+PEERS := .venv-peers
+PEERS_READY := $(PEERS)/packages.done
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cpp bench lint format build clean FORCE
+.PHONY: help demo test test-cpp bench bench-peers lint format build clean FORCE
 
 help: ## say what each target does
 	@echo "Targets (each works from a fresh clone):"
@@ -36,6 +38,12 @@ test: $(READY) test-cpp ## run all tests: the C++ engine alone, then pytest
 bench: $(READY) ## time pyfastnn against stock PyTorch; JSON and a table in out/
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
+# Later options override earlier ones, so that ARGS may narrow or widen the comparison. Memory takes a
+# process for each cell and provider: too long for a quick run.
+bench-peers: $(READY) $(PEERS_READY) ## time pyfastnn against JAX, TensorFlow, ... (benchmarks/README.md)
+	$(BIN)/python -m benchmarks.compare --providers peers --modes forward,train_step \
+		--dtype float32 --csv out/peers.csv $(if $(filter --quick,$(ARGS)),,--memory) $(ARGS)
+
 lint: $(PACKAGES) ## run ruff, mypy and clang-format over tracked and new files, as a commit does
 	@git ls-files -z --cached --others --exclude-standard | \
 		xargs -0 $(BIN)/pre-commit run --color=auto --files
@@ -49,7 +57,7 @@ format: $(PACKAGES) ## rewrite Python and C++ sources in the project's style
 build: $(READY) ## make .venv and compile the extension into it (editable install)
 
 clean: ## remove everything the other targets made, except downloaded data
-	rm -rf $(VENV) build dist out *.egg-info pyfastnn/_C.*.so pyfastnn/_build_info.py
+	rm -rf $(VENV) $(PEERS) build dist out *.egg-info pyfastnn/_C.*.so pyfastnn/_build_info.py
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .benchmarks
 	find pyfastnn tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
@@ -83,6 +91,13 @@ $(CREATED): build/python.setting
 
 $(PACKAGES): $(CREATED) build/torch.setting constraints.txt
 	$(PIP) install '$(TORCH)' -r constraints.txt
+	@touch $@
+
+# The peers bring their own versions of shared packages, so they have an environment of their own.
+$(PEERS_READY): build/python.setting benchmarks/peers.txt
+	@$(PYTHON) -c "$$CHECK_PYTHON"
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/python -m pip --disable-pip-version-check -q install -r benchmarks/peers.txt
 	@touch $@
 
 # --- extension ------------------------------------------------------------------------------------

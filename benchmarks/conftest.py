@@ -1,8 +1,9 @@
 """Glue between pytest-benchmark and the interleaved measurement.
 
 Each test is one cell. One pytest-benchmark round is one round of all providers, but the suite's
-clock is not the wall: it is the stopwatch inside pyfastnn's own process, so the statistics are
-pyfastnn's seconds per step. The other providers' medians and the ratios are in ``extra_info``.
+clock is not the wall: it is the stopwatch inside the process of the subject, the first provider
+that supports the cell, so the statistics are its seconds per step. The other providers' medians and
+the ratios are in ``extra_info``.
 """
 
 from __future__ import annotations
@@ -49,14 +50,16 @@ def measure(session: Session, benchmark: BenchmarkFixture) -> Callable[[Cell], N
 
     def run(cell: Cell) -> None:
         rounds: list[Round] = []
+        count = session.prepare(cell)
+        subject = session.subject(cell)
 
         def one_round() -> None:
             rounds.append(session.round())
-            advance(rounds[-1][session.subject].seconds)
+            advance(rounds[-1][subject].seconds)
 
         benchmark.params = asdict(cell)
         benchmark.group = f"{cell.mode} {cell.dtype} {cell.threads} threads"
-        benchmark.pedantic(one_round, rounds=session.prepare(cell), iterations=1)
+        benchmark.pedantic(one_round, rounds=count, iterations=1)
         for row in session.record(cell, rounds):
             benchmark.extra_info[row["provider"]] = row
 

@@ -7,11 +7,11 @@ a new random order, so that drift of the machine hits all alike.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Pipe
 from pathlib import Path
@@ -19,15 +19,17 @@ from typing import Any
 
 from benchmarks.inputs import make_inputs
 from benchmarks.providers import find_provider
-from benchmarks.reference import check
+from benchmarks.reference import Reference
 from benchmarks.sample import Sample
 from benchmarks.shapes import Cell
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # Settings of the caller's shell that would tune or cripple one library and not the others.
-TUNING = ("ATEN_", "DNNL_", "GOMP_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_", "TORCH_")
-
+TUNING = (
+    *("ATEN_", "DNNL_", "GOMP_", "JAX_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_"),
+    *("OPENVINO_", "TF_", "TORCH_", "TORCHINDUCTOR_", "XLA_"),
+)
 
 Round = dict[str, Sample]  # by provider
 
@@ -54,17 +56,26 @@ class Worker:
         extra_environment: dict[str, str] | None = None,
     ) -> None:
         self.name = name
+        self._provider = find_provider(name)
+        interpreter = self._provider.interpreter()
+        if not interpreter.exists():
+            raise WorkerError(
+                f"{name}: expected the interpreter {interpreter}, found none; "
+                f"`make bench-peers` makes it"
+            )
         environment = {k: v for k, v in os.environ.items() if not k.startswith(TUNING)}
         search_path = (str(ROOT), environment.get("PYTHONPATH", ""))
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, search_path))
-        environment |= find_provider(name).environment(build_dir) | (extra_environment or {})
+        environment |= self._provider.environment(build_dir, len(cores))
+        environment |= extra_environment or {}
         self._connection, theirs = Pipe()
-        core_list = ",".join(map(str, cores))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", name, core_list, str(theirs.fileno())],
+            [str(interpreter), "-m", "benchmarks.worker", name, str(theirs.fileno())],
             env=environment,
             pass_fds=[theirs.fileno()],
             stdout=2,  # what libraries print must not mix with the tables
+            # Before anything is imported: some libraries count the cores and start threads then.
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
         theirs.close()
 
@@ -72,6 +83,10 @@ class Worker:
     def pid(self) -> int:
         """Id of the process."""
         return self._process.pid
+
+    def supports(self, cell: Cell) -> bool:
+        """See `Provider.supports`."""
+        return self._provider.supports(cell)
 
     def ask(self, command: str, *arguments: Any) -> Any:
         """Let the worker run one command of `worker.Seat` and stop it again.
@@ -116,17 +131,19 @@ class Crew:
         environments: dict[str, dict[str, str]],
     ) -> None:
         self._order = random.Random(0)
+        self._start = lambda name: Worker(name, cores, build_dir, environments.get(name))
         self.workers: list[Worker] = []
+        self._active: list[Worker] = []  # those that support the cell that is loaded
         try:
             for name in names:
-                self.workers.append(Worker(name, cores, build_dir, environments.get(name)))
+                self.workers.append(self._start(name))
             self.described = {worker.name: worker.ask("describe") for worker in self.workers}
         except BaseException:
             self.close()
             raise
 
     def load(self, cell: Cell) -> float:
-        """Give every provider the cell, check what it computes, and choose sample lengths.
+        """Give a cell to all who support it, check what they compute, and choose sample lengths.
 
         Returns:
             Seconds that one round will take.
@@ -136,14 +153,25 @@ class Crew:
             WorkerError: if a provider fails.
         """
         inputs = make_inputs(cell)
-        for worker in self.workers:
-            check(cell, inputs, worker.ask("load", cell, inputs), worker.name)
-        return sum(worker.ask("calibrate") for worker in self.workers)
+        reference = Reference(cell, inputs)
+        self._active = [worker for worker in self.workers if worker.supports(cell)]
+        for worker in self._active:
+            reference.check(worker.ask("load", cell, inputs), worker.name)
+        return sum(worker.ask("calibrate") for worker in self._active)
 
     def round(self) -> Round:
-        """A sample of every provider, taken one after the other in random order."""
-        order = self._order.sample(self.workers, len(self.workers))
+        """A sample of every provider of the cell, taken one after the other in random order."""
+        order = self._order.sample(self._active, len(self._active))
         return {worker.name: worker.ask("sample") for worker in order}
+
+    def memory(self, cell: Cell) -> dict[str, int]:
+        """Peak of the bytes that a cell costs, by provider, each in a process of its own."""
+        peaks = {}
+        for worker in self.workers:
+            if worker.supports(cell):
+                with contextlib.closing(self._start(worker.name)) as fresh:
+                    peaks[fresh.name] = fresh.ask("memory", cell)
+        return peaks
 
     def close(self) -> None:
         """End all workers."""

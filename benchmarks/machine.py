@@ -1,4 +1,4 @@
-"""What the measurements ran on: processor, cores to pin to, commit, FMA peak, C compiler."""
+"""What the measurements ran on: processor, caches, cores to pin to, commit, C compiler."""
 
 from __future__ import annotations
 
@@ -36,6 +36,17 @@ def cpu_flags() -> set[str]:
     except OSError:
         return set()
     return set(match[1].split()) if match else set()
+
+
+def last_level_cache_bytes(core: int) -> int:
+    """Size of the largest cache that `core` can use, 0 where the system does not say.
+
+    Other cores use it too, and on a virtual machine other machines: a share of it is what one gets.
+    """
+    folders = Path(f"/sys/devices/system/cpu/cpu{core}/cache").glob("index*")
+    units = {"K": 2**10, "M": 2**20, "G": 2**30}
+    sizes = [(folder / "size").read_text().strip() for folder in folders]
+    return max((int(size[:-1]) * units[size[-1]] for size in sizes), default=0)
 
 
 def pick_cores(threads: int) -> list[int]:
@@ -86,28 +97,3 @@ def compile_here(source: str, output: Path, *flags: str) -> Path:
     if done.returncode != 0:
         raise MachineError(f"{source}: {compiler} failed:\n{done.stderr}")
     return output
-
-
-def fma_peak(threads: int, cores: list[int], build_dir: Path) -> dict[str, tuple[str, float]]:
-    """Measure the FMA peak on `cores` with the program ``fma_peak.cpp``.
-
-    Returns:
-        For each dtype the fastest ISA and its GFLOP/s. bfloat16 without a dot-product instruction
-        is computed in float32, so its peak is then float32's.
-    """
-    program = build_dir / "fma_peak"
-    if not program.exists():
-        compile_here("fma_peak.cpp", program, "-O3", "-march=native", "-std=c++20", "-pthread")
-    done = subprocess.run(
-        [str(program), str(threads)],
-        capture_output=True,
-        text=True,
-        check=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
-    )
-    peaks: dict[str, tuple[str, float]] = {}
-    for line in done.stdout.splitlines():
-        dtype, isa, gflops = line.split()
-        if float(gflops) > peaks.get(dtype, ("", 0.0))[1]:
-            peaks[dtype] = (isa, float(gflops))
-    return {"bfloat16": peaks["float32"]} | peaks

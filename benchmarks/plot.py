@@ -1,6 +1,7 @@
 """Draw the picture of the README from a results file.
 
-``python -m benchmarks.plot RESULTS.csv PICTURE.png`` reads the CSV and nothing else.
+``python -m benchmarks.plot RESULTS.csv PICTURE.png`` reads the CSV and nothing else. One panel for
+each mode, a group of bars for each network, a bar for each provider that has a row.
 """
 
 from __future__ import annotations
@@ -14,65 +15,75 @@ matplotlib.use("Agg")  # draws to a file; needs no display
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from benchmarks.report import rivals_of, subject_of
-from benchmarks.results_file import PEAK, Row, read_results
+from benchmarks.providers import is_ours
+from benchmarks.results_file import BANDWIDTH, PEAK, Row, read_results
+from benchmarks.tables import ComparedCell, compared_cells
 
-# Okabe and Ito's palette, told apart by colour-blind readers too.
-COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
-LABELS = {
-    "torch": "PyTorch",
-    "torch_avx512": "PyTorch, AVX-512 in its BLAS",
+PANELS = {
+    "train_step": "Training step: forward, loss, backward, SGD",
+    "forward": "Inference: forward",
 }
+OURS, OTHERS, BEST = "#0072B2", "#B0B0B0", "#E69F00"  # told apart by colour-blind readers too
+LABELS = {
+    "pyfastnn": "pyfastnn modules",
+    "pyfastnn_step": "pyfastnn TrainStep",
+    "pyfastnn_prepack": "pyfastnn prepack",
+    "torch": "PyTorch",
+    "torch_avx512": "PyTorch, AVX-512 BLAS",
+    "torch_compile": "torch.compile",
+    "jax": "JAX",
+    "tensorflow": "TensorFlow",
+    "sklearn": "scikit-learn",
+    "numpy": "NumPy",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+}
+INCHES_PER_BAR = 0.15
+GAP = 2  # bars' worth of space above a group, for its name
 
 
-def _label(provider: str) -> str:
-    return LABELS.get(provider, provider)
+def _time(microseconds: float) -> str:
+    if microseconds < 1000:
+        return f"{microseconds:.3g} µs"
+    return f"{microseconds / 1000:.3g} ms"
 
 
-def draw_ratios(axes: Axes, rows: list[Row]) -> None:
-    """Bars: time of every other provider's training step over the subject's, by network."""
-    rivals = rivals_of(rows)
-    chosen = [row for row in rows if row["mode"] == "train_step"]
-    shapes = list(dict.fromkeys((row["net"], row["M"]) for row in chosen))
-    height = 0.8 / len(rivals)
-    for i, rival in enumerate(rivals):
-        ratio = {(r["net"], r["M"]): float(r["speedup"]) for r in chosen if r["provider"] == rival}
-        places = [y + (i - (len(rivals) - 1) / 2) * height for y in range(len(shapes))]
-        widths = [ratio[shape] for shape in shapes]
-        axes.barh(places, widths, height, color=COLOURS[i + 1], label=_label(rival))
-        for place, width in zip(places, widths, strict=True):
-            at = axes.get_yaxis_transform()  # inside the bar's foot, away from the line at 1
-            axes.text(0.01, place, f"{width:.2f}", transform=at, va="center", fontsize=8)
-    axes.axvline(1, color="black", linewidth=1)
-    axes.set_yticks(range(len(shapes)), [f"{net}\nbatch {batch}" for net, batch in shapes])
-    axes.invert_yaxis()
-    subject = subject_of(rows)
-    axes.set_xlabel(f"time of the other / time of {subject}  (above 1: {subject} is faster)")
-    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.12), ncols=2)
-    axes.set_title("Training step: forward, loss, backward, SGD", fontsize=10)
+def _colour(cell: ComparedCell, provider: str) -> str:
+    if is_ours(provider):
+        return OURS
+    return BEST if provider == cell.best_peer else OTHERS
 
 
-def draw_throughput(axes: Axes, rows: list[Row], layer: str, peak: Row) -> None:
-    """Lines: GFLOP/s of one layer's fprop with backward over the batch, under the FMA peak."""
-    chosen = [row for row in rows if row["mode"] == "fprop_backward" and row["net"] == layer]
-    for i, provider in enumerate([subject_of(rows), *rivals_of(rows)]):
-        points = [(int(r["M"]), float(r["gflops"])) for r in chosen if r["provider"] == provider]
-        batches, gflops = zip(*sorted(points), strict=True)
-        axes.plot(batches, gflops, "o-", color=COLOURS[i], label=_label(provider))
+def draw_panel(axes: Axes, cells: list[ComparedCell], peak: Row, title: str) -> None:
+    """Bars: GFLOP/s of every provider by network, under the measured FMA peak."""
     top = float(peak["gflops"])
-    axes.axhline(top, color="black", linestyle="--", linewidth=1)
+    place = 0.0
+    places, names = [], []
+    for cell in cells:
+        place += GAP
+        text = f"{cell.net}, batch {cell.batch}"
+        axes.text(0, place - 1, text, va="center", fontsize=8, weight="bold")
+        for provider, row in cell.rows.items():
+            rate, colour = float(row["gflops"]), _colour(cell, provider)
+            axes.barh(place, rate, 0.85, color=colour)
+            time = _time(float(row["median_us"]))
+            axes.text(rate + 0.01 * top, place, time, va="center", fontsize=7)
+            places.append(place)
+            names.append(LABELS.get(provider, provider))
+            place += 1
+    axes.axvline(top, color="black", linestyle="--", linewidth=1)
     text = f"measured FMA peak ({peak['isa']}): {top:.0f}"
-    axes.text(0.02, top, text, transform=axes.get_yaxis_transform(), va="bottom", fontsize=8)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(batches, [str(batch) for batch in batches])
-    axes.set_ylim(0, 1.12 * top)
-    axes.set_xlabel("batch")
-    axes.set_ylabel("GFLOP/s")
-    axes.legend(loc="upper center", fontsize=8, bbox_to_anchor=(0.5, -0.12), ncols=3)
-    axes.set_title(f"Linear+ReLU {layer}: forward and backward", fontsize=10)
+    axes.text(top, 0, text + " ", ha="right", va="center", fontsize=7)
+    axes.set_yticks(places, names, fontsize=7)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(place, -0.5)
+    axes.set_xlim(0, 1.12 * top)
+    axes.set_xlabel("GFLOP/s (longer is faster)", fontsize=8)
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def draw(rows: list[Row], picture: Path, dtype: str, threads: int, layer: str) -> None:
+def draw(rows: list[Row], picture: Path, dtype: str, threads: int, nets: str = "") -> None:
     """Write the picture.
 
     Args:
@@ -80,26 +91,39 @@ def draw(rows: list[Row], picture: Path, dtype: str, threads: int, layer: str) -
         picture: file to write; its ending gives the format.
         dtype: which rows to draw.
         threads: which rows to draw.
-        layer: shape of the right panel, ``K-N``.
+        nets: comma-separated ``NAME:BATCH``; all networks if empty.
 
     Raises:
-        ValueError: if the file has no rows of either panel.
+        ValueError: if the file has no rows for any panel.
     """
-    kept = [row for row in rows if row["dtype"] == dtype and row["threads"] == threads]
+    kept = [row for row in rows if row["provider"] != BANDWIDTH]
+    kept = [row for row in kept if row["dtype"] == dtype and row["threads"] == threads]
     measured = [row for row in kept if row["provider"] != PEAK]
-    for mode, net in (("train_step", None), ("fprop_backward", layer)):
-        if not any(row["mode"] == mode and row["net"] == (net or row["net"]) for row in measured):
-            raise ValueError(f"expected {mode} rows, {dtype}, threads {threads}, {net}: found none")
+    chosen = nets.split(",") if nets else []
+    cells = [
+        cell
+        for cell in compared_cells(measured)
+        if not nets or f"{cell.net}:{cell.batch}" in chosen
+    ]
+    panels = {mode: [cell for cell in cells if cell.group.mode == mode] for mode in PANELS}
+    panels = {mode: members for mode, members in panels.items() if members}
+    if not panels:
+        expected = " or ".join(PANELS)
+        raise ValueError(f"expected {expected} rows, {dtype}, threads {threads}: found none")
     peak = next(row for row in kept if row["provider"] == PEAK)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
-    draw_ratios(left, measured)
-    draw_throughput(right, measured, layer, peak)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
+    bars = max(sum(len(cell.rows) + GAP for cell in members) for members in panels.values())
+    size = (5.5 * len(panels), 1.3 + INCHES_PER_BAR * bars)
+    figure, all_axes = plt.subplots(
+        1, len(panels), figsize=size, layout="constrained", squeeze=False
+    )
+    for axes, (mode, members) in zip(all_axes[0], panels.items(), strict=True):
+        draw_panel(axes, members, peak, PANELS[mode])
     first = measured[0]
     plural = "s" if threads > 1 else ""
     figure.suptitle(
-        f"{dtype}, {threads} thread{plural}, {first['cpu']}, commit {first['commit']}", fontsize=10
+        f"{dtype}, {threads} thread{plural}, {first['cpu']}, commit {first['commit']}\n"
+        f"blue: pyfastnn, orange: fastest other library",
+        fontsize=8,
     )
     figure.savefig(picture, dpi=150)
     plt.close(figure)
@@ -112,10 +136,10 @@ def main() -> None:
     parser.add_argument("picture", type=Path)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--layer", default="784-128")
+    parser.add_argument("--nets", default="", help='e.g. "784-128-64-10:64,1024 x 5:1024"')
     options = parser.parse_args()
     rows = read_results(options.results)
-    draw(rows, options.picture, options.dtype, options.threads, options.layer)
+    draw(rows, options.picture, options.dtype, options.threads, options.nets)
 
 
 if __name__ == "__main__":

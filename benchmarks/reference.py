@@ -21,6 +21,28 @@ class WrongResultError(RuntimeError):
     """A provider computed something else than the float64 reference."""
 
 
+class Reference:
+    """What one cell must give.
+
+    Args:
+        cell: the workload.
+        inputs: what `make_inputs` gave.
+    """
+
+    def __init__(self, cell: Cell, inputs: Arrays) -> None:
+        self._cell = cell
+        self._inputs = inputs
+        # The same for every provider, and of large networks the longest part of a check.
+        self._network = None if cell.is_layer else _network(cell, inputs)
+
+    def check(self, results: Arrays, provider: str) -> None:
+        """Compare the results of one call with float64 and refuse what is wrong; see `check`."""
+        cell = self._cell
+        expected = self._network or _layer(cell, self._inputs, results)
+        for name, (want, bound) in expected.items():
+            _compare(cell, name, want, bound, results, provider)
+
+
 def check(cell: Cell, inputs: Arrays, results: Arrays, provider: str) -> None:
     """Compare the results of one call with float64 and refuse what is wrong.
 
@@ -36,26 +58,35 @@ def check(cell: Cell, inputs: Arrays, results: Arrays, provider: str) -> None:
     Raises:
         WrongResultError: if a result is missing, has another shape, or is outside its bound.
     """
-    expected = _layer(cell, inputs, results) if cell.is_layer else _network(cell, inputs)
-    for name, (want, bound) in expected.items():
-        if name not in results:
-            if cell.mode == "train_step" and name.startswith("grad_"):
-                continue
-            raise WrongResultError(f"{provider}: {cell.id}: expected a result {name!r}, got none")
-        got = np.asarray(results[name], np.float64)
-        if got.shape != want.shape:
-            raise WrongResultError(
-                f"{provider}: {cell.id}: expected {name} of shape {list(want.shape)}, "
-                f"got {list(got.shape)}"
-            )
-        # Layers have a bound for each element, networks one for the norm of the whole difference.
-        error = np.abs(got - want) if np.ndim(bound) else np.linalg.norm(got - want)
-        if not np.all(error <= bound):  # NaN must not pass
-            worst = np.nanmax(error / np.maximum(bound, np.finfo(float).tiny))
-            raise WrongResultError(
-                f"{provider}: {cell.id}: {name} differs from float64 by {worst:.3g} times what "
-                f"rounding can explain; refusing to time it"
-            )
+    Reference(cell, inputs).check(results, provider)
+
+
+def _compare(
+    cell: Cell,
+    name: str,
+    want: np.ndarray,
+    bound: np.ndarray | float,
+    results: Arrays,
+    provider: str,
+) -> None:
+    if name not in results:
+        if cell.mode == "train_step" and name.startswith("grad_"):
+            return
+        raise WrongResultError(f"{provider}: {cell.id}: expected a result {name!r}, got none")
+    got = np.asarray(results[name], np.float64)
+    if got.shape != want.shape:
+        raise WrongResultError(
+            f"{provider}: {cell.id}: expected {name} of shape {list(want.shape)}, "
+            f"got {list(got.shape)}"
+        )
+    # Layers have a bound for each element, networks one for the norm of the whole difference.
+    error = np.abs(got - want) if np.ndim(bound) else np.linalg.norm(got - want)
+    if not np.all(error <= bound):  # NaN must not pass
+        worst = np.nanmax(error / np.maximum(bound, np.finfo(float).tiny))
+        raise WrongResultError(
+            f"{provider}: {cell.id}: {name} differs from float64 by {worst:.3g} times what "
+            f"rounding can explain; refusing to time it"
+        )
 
 
 Expected = dict[str, tuple[np.ndarray, np.ndarray | float]]

@@ -6,105 +6,80 @@
 from __future__ import annotations
 
 import sys
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-from benchmarks.results_file import PEAK, Row, geomean, read_results
+from benchmarks.results_file import LIMITS, Row, geomean, read_results
 from benchmarks.sample import QUIET
-from benchmarks.shapes import DTYPES, MODES
+from benchmarks.tables import (
+    ComparedCell,
+    Group,
+    compared_cells,
+    grouped,
+    memory_tables,
+    providers_of,
+    ratio_tables,
+    roofline_tables,
+)
 
 NOISE = 0.03  # two runs of the same code differ by this much on a quiet machine
 
 
-def rivals_of(rows: list[Row]) -> list[str]:
-    """Providers the subject was compared with, in the order they were measured."""
-    names = (str(row["provider"]) for row in rows if row["provider"] != PEAK)
-    return [name for name in dict.fromkeys(names) if name != subject_of(rows)]
+def _subjects(cells: list[ComparedCell]) -> str:
+    return ", ".join(dict.fromkeys(cell.subject for cell in cells))
 
 
-def subject_of(rows: list[Row]) -> str:
-    """The provider that the ratios are about."""
-    return next(str(row["subject"]) for row in rows if row["provider"] != PEAK)
-
-
-def _group(row: Row) -> tuple[Any, ...]:
-    return row["mode"], row["dtype"], row["threads"]
-
-
-def _order(row: Row) -> tuple[Any, ...]:
-    return MODES.index(str(row["mode"])), DTYPES.index(str(row["dtype"])), row["threads"]
-
-
-def _title(group: tuple[Any, ...]) -> str:
-    mode, dtype, threads = group
-    return f"{mode}, {dtype}, {threads} thread{'s' if threads > 1 else ''}"
-
-
-def cell_tables(rows: list[Row]) -> str:
-    """One table per mode, dtype and number of threads, one line per shape."""
-    subject, rivals = subject_of(rows), rivals_of(rows)
-    peaks = {(r["dtype"], r["threads"]): r for r in rows if r["provider"] == PEAK}
-    lines = []
-    measured = [row for row in rows if row["provider"] != PEAK]
-    for group, members in groupby(sorted(measured, key=_order), _group):
-        peak = peaks[group[1:]]
-        lines.append(f"\n{_title(group)}   (peak {peak['gflops']:.0f} GFLOP/s, {peak['isa']})")
-        head = f"{'shape':<20}{'batch':>6}{subject + ' us':>18}{'GFLOP/s':>9}{'% peak':>8}"
-        lines.append(head + "".join(f"{name + ' us':>18}{'ratio':>8}" for name in rivals))
-        cells: dict[tuple[Any, ...], dict[str, Row]] = {}
-        for row in members:
-            cells.setdefault((row["net"], row["M"]), {})[str(row["provider"])] = row
-        for (net, batch), by_provider in cells.items():
-            own = by_provider[subject]
-            line = f"{net:<20}{batch:>6}{own['median_us']:>18.1f}"
-            line += f"{own['gflops']:>9.1f}{own['pct_peak']:>8.1f}"
-            for name in rivals:
-                other = by_provider[name]
-                line += f"{other['median_us']:>18.1f}{other['speedup']:>8.2f}"
-            lines.append(line)
-    return "\n".join(lines)
+def _summary_line(group: Group, name: str, ratios: list[float]) -> str:
+    return (
+        f"{group.title:<36}{name:<16}{len(ratios):>6}{geomean(ratios):>9.2f}"
+        f"{min(ratios):>8.2f}{max(ratios):>8.2f}{sum(r < 1 for r in ratios):>5}"
+        f"{sum(r < 1 - NOISE for r in ratios):>8}"
+    )
 
 
 def summary(rows: list[Row]) -> str:
-    """Geometric mean, worst cell and number of losses for each group and rival."""
-    subject, rivals = subject_of(rows), rivals_of(rows)
-    lines = [
+    """Geometric mean, worst cell and number of losses for each group and rival.
+
+    The best peer is in each cell the fastest of those that are not a form of pyfastnn.
+    """
+    lines = []
+    for group, cells in grouped(compared_cells(rows)):
+        for name in providers_of(cells):
+            ratios = [cell.ratios[name] for cell in cells if name in cell.ratios]
+            if ratios:
+                lines.append(_summary_line(group, name, ratios))
+        if len({name for cell in cells for name in cell.peers}) > 1:
+            best = [cell.ratios[cell.best_peer] for cell in cells if cell.best_peer]
+            lines.append(_summary_line(group, "best peer", best))
+    subject = _subjects(compared_cells(rows))
+    head = [
         f"\nratio: time of the other / time of {subject}; above 1 {subject} is faster",
         f"{'':<36}{'against':<16}{'cells':>6}{'geomean':>9}{'worst':>8}{'best':>8}"
         f"{'< 1':>5}{f'< {1 - NOISE:.2f}':>8}",
     ]
-    measured = sorted((row for row in rows if row["provider"] in rivals), key=_order)
-    for group, members in groupby(measured, _group):
-        by_rival = list(members)
-        for name in rivals:
-            ratios = [float(row["speedup"]) for row in by_rival if row["provider"] == name]
-            lines.append(
-                f"{_title(group):<36}{name:<16}{len(ratios):>6}{geomean(ratios):>9.2f}"
-                f"{min(ratios):>8.2f}{max(ratios):>8.2f}{sum(r < 1 for r in ratios):>5}"
-                f"{sum(r < 1 - NOISE for r in ratios):>8}"
-            )
-    return "\n".join(lines)
+    return "\n".join(head + lines)
 
 
 def losses(rows: list[Row]) -> str:
     """Every cell in which the subject was slower than another provider, worst first."""
-    rivals = rivals_of(rows)
-    lost = [row for row in rows if row["provider"] in rivals and float(row["speedup"]) < 1]
+    cells = compared_cells(rows)
+    lost = [cell for cell in cells if cell.worst < 1]
     if not lost:
-        return f"\nno cell in which {subject_of(rows)} is slower"
-    lines = [f"\ncells in which {subject_of(rows)} is slower ({len(lost)})"]
-    for row in sorted(lost, key=lambda row: float(row["speedup"])):
-        shape = f"{row['net']} batch {row['M']}"
-        lines.append(
-            f"{row['speedup']:>6.2f}  {_title(_group(row)):<36}{shape:<32}{row['provider']}"
-        )
+        return f"\nno cell in which {_subjects(cells)} is slower"
+    to_peers = sum(bool(cell.best_peer) and cell.ratios[cell.best_peer] < 1 for cell in lost)
+    lines = [
+        f"\ncells in which {_subjects(cells)} is slower ({len(lost)})",
+        *(f"(against the best peer: {to_peers})" for _ in range(to_peers != len(lost))),
+    ]
+    for cell in sorted(lost, key=lambda cell: cell.worst):
+        winners = sorted((ratio, name) for name, ratio in cell.ratios.items() if ratio < 1)
+        text = ", ".join(f"{name} {ratio:.2f}" for ratio, name in winners)
+        lines.append(f"{cell.worst:>6.2f}  {cell.group.title:<36}{cell.shape:<32}{text}")
     return "\n".join(lines)
 
 
 def disturbances(rows: list[Row]) -> str:
     """A warning if other programs kept the providers waiting for their cores; else nothing."""
-    waits = [float(row["waited_pct"]) for row in rows if row["provider"] != PEAK]
+    waits = [float(row["waited_pct"]) for row in rows if row["provider"] not in LIMITS]
     disturbed = sum(wait > 100 * QUIET for wait in waits)
     if not disturbed:
         return ""
@@ -117,13 +92,17 @@ def disturbances(rows: list[Row]) -> str:
 def report(path: Path) -> str:
     """All tables of a results file, under a line that says what it was measured on."""
     rows = read_results(path)
-    if all(row["provider"] == PEAK for row in rows):
+    measured = [row for row in rows if row["provider"] not in LIMITS]
+    if not measured:
         return f"{path}: nothing was measured"
-    first = next(row for row in rows if row["provider"] != PEAK)
-    providers = {row["provider"]: row for row in rows if row["provider"] != PEAK}
+    first = measured[0]
+    providers = {row["provider"]: row for row in measured}
     lines = [f"{first['cpu']}, commit {first['commit']}, {first['time']}"]
     lines += [f"  {name}: {row['version']}, {row['isa']}" for name, row in providers.items()]
-    return "\n".join([*lines, cell_tables(rows), summary(rows), losses(rows)]) + disturbances(rows)
+    tables = (ratio_tables, roofline_tables, memory_tables, summary, losses)
+    return "\n".join([*lines, *filter(None, (table(rows) for table in tables))]) + disturbances(
+        rows
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The CSV of results: its columns, the arithmetic that fills them, reading and writing.
 
-Long format, one row for each cell and provider, plus one row per measured FMA peak. Everything that
-is printed or drawn is read back from this file.
+Long format, one row for each cell and provider, plus one row per measured limit of the machine (FMA
+peak, memory bandwidth). Everything that is printed or drawn is read back from this file.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from benchmarks.limits import Limits
 from benchmarks.sample import Sample
 from benchmarks.shapes import Cell
 
@@ -18,9 +19,9 @@ COLUMNS = {
     "time": str,  # start of the run, UTC
     "commit": str,
     "cpu": str,
-    "provider": str,  # who was measured; `peak` for the FMA peak
+    "provider": str,  # who was measured; `peak` for the FMA peak, `bandwidth` for the memory's
     "version": str,
-    "isa": str,
+    "isa": str,  # of bandwidth: read, or update (read and written in place)
     "subject": str,  # the provider that `speedup` is about
     "mode": str,
     "net": str,  # name of the network, or K-N of the layer
@@ -37,8 +38,14 @@ COLUMNS = {
     "gflops": float,  # matrix products only
     "pct_peak": float,  # of the measured FMA peak for this dtype and number of threads
     "speedup": float,  # this provider's time / subject's, by round, median: > 1: subject is faster
+    "pct_roofline": float,  # least time / measured; only if parameters exceed the last-level cache
+    "peak_mb": float,  # most resident memory a fresh process needed for the cell, in MB (1e6)
+    "gb_per_s": float,  # of bandwidth only
+    "cache_mb": float,  # of bandwidth only: the last-level cache, in MB (1e6)
 }
 PEAK = "peak"
+BANDWIDTH = "bandwidth"
+LIMITS = (PEAK, BANDWIDTH)
 
 Row = dict[str, str | int | float]
 
@@ -78,29 +85,47 @@ def peak_row(run: Row, dtype: str, threads: int, isa: str, gflops: float) -> Row
     }
 
 
+def limit_rows(run: Row, threads: int, limits: Limits) -> list[Row]:
+    """The rows of the machine's limits; `run` has the columns all rows of a run share."""
+    peaks = [
+        peak_row(run, dtype, threads, isa, gflops) for dtype, (isa, gflops) in limits.peaks.items()
+    ]
+    bandwidth = run | {"provider": BANDWIDTH, "threads": threads}
+    cache = {"cache_mb": round(limits.cache_bytes / 1e6, 1)}
+    return peaks + [
+        bandwidth | {"isa": kind, "gb_per_s": round(rate, 2)} | cache
+        for kind, rate in limits.bandwidths.items()
+    ]
+
+
 def rows_of_cell(
     cell: Cell,
     rounds: Sequence[dict[str, Sample]],
     described: dict[str, dict[str, str]],
-    peak_gflops: float,
+    limits: Limits,
     run: Row,
+    memory: dict[str, int],
 ) -> list[Row]:
     """Summarise one measured cell.
 
     Args:
         cell: what was measured.
         rounds: samples by provider, one dict per round.
-        described: ``version`` and ``isa`` by provider; the first one is the subject.
-        peak_gflops: measured peak for the cell's dtype and threads.
+        described: ``version`` and ``isa`` by provider; the first one with samples is the subject.
+        limits: measured on the cell's number of threads.
         run: the columns that all rows of a run share.
+        memory: peak of the bytes that the cell costs by provider; empty if not measured.
 
     Returns:
-        One row for each provider, in the order of `described`.
+        One row for each provider with samples, in the order of `described`.
     """
-    subject = next(iter(described))
+    providers = [provider for provider in described if provider in rounds[0]]
+    subject = providers[0]
+    least = limits.roofline_seconds(cell)
     subject_times = [samples[subject].seconds for samples in rounds]
     rows = []
-    for provider, facts in described.items():
+    for provider in providers:
+        facts = described[provider]
         times = [samples[provider].seconds for samples in rounds]
         waited = quantile([samples[provider].waited for samples in rounds], 0.5)
         median = quantile(times, 0.5)
@@ -125,8 +150,10 @@ def rows_of_cell(
                 "p20_us": round(quantile(times, 0.2) * 1e6, 3),
                 "p80_us": round(quantile(times, 0.8) * 1e6, 3),
                 "gflops": round(gflops, 2),
-                "pct_peak": round(100 * gflops / peak_gflops, 1),
+                "pct_peak": round(100 * gflops / limits.peaks[cell.dtype][1], 1),
                 "speedup": round(paired_ratio(times, subject_times), 4),
+                "pct_roofline": "" if least is None else round(100 * least / median, 1),
+                "peak_mb": round(memory[provider] / 1e6, 1) if memory else "",
             }
         )
     return rows

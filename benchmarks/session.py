@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.crew import Crew, Round
-from benchmarks.machine import HERE, commit, cpu_model, fma_peak, pick_cores
-from benchmarks.providers import DEFAULT_PROVIDERS, find_provider
-from benchmarks.results_file import ResultsFile, Row, peak_row, rows_of_cell
+from benchmarks.limits import Limits, measure_limits
+from benchmarks.machine import HERE, commit, cpu_model, pick_cores
+from benchmarks.providers import DEFAULT_PROVIDERS, PEERS, find_provider, is_ours
+from benchmarks.results_file import ResultsFile, Row, limit_rows, rows_of_cell
 from benchmarks.sample import QUIET
 from benchmarks.shapes import DTYPES, MODES, THREADS, Cell, grid
 
@@ -38,7 +39,7 @@ def _some_of(choices: Sequence[str]) -> Callable[[str], list[str]]:
 
 
 def _providers(text: str) -> list[str]:
-    names = text.split(",")
+    names = list(PEERS) if text == "peers" else text.split(",")
     try:
         for name in names:
             find_provider(name)
@@ -61,7 +62,8 @@ def add_options(add: Callable[..., Any]) -> None:
         "--providers",
         type=_providers,
         default=list(DEFAULT_PROVIDERS),
-        help="comma-separated; the ratios are about the first one; a name or module:Class",
+        help="comma-separated names or module:Class, or `peers` for all; the ratios of a cell are "
+        "about the first one that supports it",
     )
     add("--modes", type=_some_of(MODES), default=list(MODES), help=f"some of {','.join(MODES)}")
     add("--dtype", type=_some_of(DTYPES), default=list(DTYPES), help=f"some of {','.join(DTYPES)}")
@@ -74,6 +76,11 @@ def add_options(add: Callable[..., Any]) -> None:
     add("--shape", default="", help="keep the cells whose id contains this, e.g. 784-128 or b64")
     add("--isa", default="", help="sets PYFASTNN_ISA for pyfastnn, e.g. avx2; others are untouched")
     add(
+        "--memory",
+        action="store_true",
+        help="measure peak memory too: starts a process for each cell and provider",
+    )
+    add(
         "--csv",
         type=Path,
         default=HERE.parent / "out" / "bench.csv",
@@ -82,10 +89,15 @@ def add_options(add: Callable[..., Any]) -> None:
 
 
 def selected_cells(options: Any, modes: Sequence[str] = MODES) -> list[Cell]:
-    """The cells that the options keep, among those of `modes`."""
+    """The cells that the options keep, among those of `modes`, and that a provider supports."""
     wanted = [mode for mode in modes if mode in options.modes]
     cells = grid(wanted, options.dtype, options.threads, options.quick)
-    return [cell for cell in cells if options.shape in cell.id]
+    providers = [find_provider(name) for name in options.providers]
+    return [
+        cell
+        for cell in cells
+        if options.shape in cell.id and any(provider.supports(cell) for provider in providers)
+    ]
 
 
 class Session:
@@ -103,7 +115,7 @@ class Session:
         self._build = tempfile.TemporaryDirectory(prefix="pyfastnn-bench-")
         self._crew: Crew | None = None
         self._threads = 0
-        self._peaks: dict[int, dict[str, tuple[str, float]]] = {}
+        self._limits: dict[int, Limits] = {}  # by number of threads
         now = datetime.datetime.now(datetime.UTC)
         self._run: Row = {
             "time": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -140,13 +152,13 @@ class Session:
         seconds, fewest, most = self._effort
         return max(fewest, min(most, int(seconds / self._crew.load(cell))))
 
-    @property
-    def subject(self) -> str:
-        """The provider that the ratios are about."""
-        return str(self._options.providers[0])
+    def subject(self, cell: Cell) -> str:
+        """The provider that the ratios of a cell are about: the first one that supports it."""
+        names = self._options.providers
+        return next(name for name in names if find_provider(name).supports(cell))
 
     def round(self) -> Round:
-        """Time the prepared cell once with every provider.
+        """Time the prepared cell once with every provider that supports it.
 
         A round in which something else on the machine kept any provider waiting is thrown away as a
         whole and repeated; if none of `ATTEMPTS` was quiet the last one counts, with its
@@ -162,8 +174,9 @@ class Session:
     def record(self, cell: Cell, rounds: Sequence[Round]) -> list[Row]:
         """Summarise the rounds of a cell, write the rows and return them."""
         assert self._crew is not None
-        peak = self._peaks[cell.threads][cell.dtype][1]
-        rows = rows_of_cell(cell, rounds, self._crew.described, peak, self._run)
+        memory = self._crew.memory(cell) if self._options.memory else {}
+        limits = self._limits[cell.threads]
+        rows = rows_of_cell(cell, rounds, self._crew.described, limits, self._run, memory)
         self.results.append(rows)
         return rows
 
@@ -173,13 +186,10 @@ class Session:
             self._crew = None
         cores = pick_cores(threads)
         build_dir = Path(self._build.name)
-        if threads not in self._peaks:
-            self._peaks[threads] = fma_peak(threads, cores, build_dir)
-            self.results.append(
-                peak_row(self._run, dtype, threads, isa, gflops)
-                for dtype, (isa, gflops) in self._peaks[threads].items()
-            )
-        isa = self._options.isa
-        environments = {"pyfastnn": {"PYFASTNN_ISA": isa}} if isa else {}
-        self._crew = Crew(self._options.providers, cores, build_dir, environments)
+        if threads not in self._limits:
+            self._limits[threads] = measure_limits(threads, cores, build_dir)
+            self.results.append(limit_rows(self._run, threads, self._limits[threads]))
+        isa, names = self._options.isa, self._options.providers
+        environments = {name: {"PYFASTNN_ISA": isa} for name in names if isa and is_ours(name)}
+        self._crew = Crew(names, cores, build_dir, environments)
         self._threads = threads

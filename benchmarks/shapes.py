@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 DTYPES = ("float32", "bfloat16")
+ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 THREADS = (1, 2)
 
 LAYER_BATCHES = (1, 8, 64, 256, 1024, 4096)
@@ -23,6 +24,8 @@ NETS = (
     ("1024 x 5", (1024,) * 5, 1024),
     ("100-300-50-7", (100, 300, 50, 7), 64),
     ("33-65-129-2", (33, 65, 129, 2), 64),
+    # 64 MiB of weights: more than a cache holds, so that memory sets the pace of a small batch.
+    *(("4096-4096", (4096, 4096), batch) for batch in (16, 128)),
 )
 
 # What is timed. `fprop` and `forward` run under no_grad; `fprop_backward` is given grad_output and
@@ -32,13 +35,15 @@ LAYER_MODES = ("fprop", "fprop_backward")
 NET_MODES = ("forward", "train_step")
 MODES = LAYER_MODES + NET_MODES
 
-# A minute's worth: one overhead-bound, one typical and one arithmetic-bound shape of each kind.
+# A minute's worth: one overhead-bound, one typical and one arithmetic-bound shape of each kind, and
+# one that is bound by memory.
 QUICK = {
     ("64-64", 8),
     ("784-128", 64),
     ("1024-1024", 256),
     ("784-128-64-10", 64),
     ("17-256-256-6", 64),
+    ("4096-4096", 16),
 }
 
 
@@ -49,7 +54,8 @@ class Cell:
     Args:
         mode: one of `MODES`.
         name: how tables call the shape, e.g. ``784-128``.
-        sizes: features from input to output; two numbers (K, N) for a layer, more for a network.
+        sizes: features from input to output; two numbers (K, N) for a layer, two or more for a
+            network, whose last layer has no ReLU.
         batch: rows of the input (M).
         dtype: ``float32`` or ``bfloat16``.
         threads: threads every provider may use.
@@ -86,6 +92,25 @@ class Cell:
         if self.mode == "fprop_backward":
             return 3 * sum(products)
         return 3 * sum(products) - products[0]
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Size of all weights and biases in the cell's dtype."""
+        return ITEM_BYTES[self.dtype] * sum((k + 1) * n for k, n in pairwise(self.sizes))
+
+    @property
+    def compulsory_bytes(self) -> tuple[int, int]:
+        """Bytes that a network whose parameters no cache can hold must move in one step.
+
+        Returns:
+            Bytes that are only read, and bytes of the update in place, whose reading and writing
+            both count. Forward reads every parameter once. The update of a training step reads and
+            writes it once more; backward may share that reading, so it adds none. Layers: unknown,
+            zero, since their gradients are written too.
+        """
+        if self.is_layer:
+            return 0, 0
+        return self.parameter_bytes, 2 * self.parameter_bytes * (self.mode == "train_step")
 
 
 def grid(

@@ -14,12 +14,14 @@ import time
 import traceback
 from multiprocessing.connection import Connection
 
-from benchmarks.inputs import Arrays
+from benchmarks.inputs import Arrays, make_inputs
+from benchmarks.memory import peak_bytes, reset_peak, resident_bytes
 from benchmarks.providers import Provider, Workload, find_provider
 from benchmarks.sample import Sample, waited_seconds
 from benchmarks.shapes import Cell
 
 WARM_UP_SECONDS = 0.1  # a new workload is slower and unsteady for about this long
+MEMORY_STEPS = 3
 SAMPLE_SECONDS = 2e-3  # a timed sample repeats the step until it lasts about this long
 
 
@@ -85,6 +87,20 @@ class Seat:
         waited = (waited_seconds() - waited_before) / elapsed
         return Sample(elapsed / self._repetitions, waited)
 
+    def memory(self, cell: Cell) -> int:
+        """Bytes that a cell costs at its peak; only a process that did nothing else can tell.
+
+        Counted are the input, the parameters and a few steps, with what the library builds for
+        them in the first one. The benchmark's own copy of the arrays is gone by then.
+        """
+        before = resident_bytes()
+        self._workload = self._provider.build(cell, make_inputs(cell))
+        gc.collect()
+        reset_peak()
+        for _ in range(MEMORY_STEPS):
+            self._workload.step()
+        return peak_bytes() - before
+
 
 def die_with_parent() -> None:
     """Ask Linux to kill this process with its coordinator, even while it is stopped."""
@@ -93,14 +109,15 @@ def die_with_parent() -> None:
 
 
 def main() -> None:
-    """Run ``python -m benchmarks.worker PROVIDER CORES CHANNEL`` until the channel closes."""
-    name, cores, channel = sys.argv[1:]
+    """Run ``python -m benchmarks.worker PROVIDER CHANNEL`` until the channel closes.
+
+    It was started on the cores of the measurement and uses a thread on each.
+    """
+    name, channel = sys.argv[1:]
     die_with_parent()
-    allowed = [int(core) for core in cores.split(",")]
-    os.sched_setaffinity(0, allowed)  # before the import, so that thread pools see it
     connection = Connection(int(channel))
     provider = find_provider(name)
-    provider.setup(len(allowed))
+    provider.setup(len(os.sched_getaffinity(0)))
     seat = Seat(provider)
     gc.freeze()  # the imports stay; leaves little to collect between cells
     gc.disable()  # `load` collects, never a timed step

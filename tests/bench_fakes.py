@@ -1,24 +1,30 @@
-"""Providers in plain numpy for test_bench.py: a right one, and some with one thing wrong.
+"""Providers in plain numpy for test_bench*.py: a right one, and some with one thing wrong.
 
 In a module of their own because worker processes import them, and should do so fast.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.inputs import LEARNING_RATE, Arrays
-from benchmarks.providers import Workload
+from benchmarks.limits import Limits
+from benchmarks.providers import Provider, Workload
 from benchmarks.shapes import Cell
 
+LIMITS_OF_A_FAKE = Limits(
+    peaks={"float32": ("avx2", 100.0), "bfloat16": ("avx2", 100.0)},
+    bandwidths={"read": 10.0, "update": 20.0},
+    cache_bytes=2**20,
+)
 
-class Numpy:
+
+class Numpy(Provider):
     """A provider that computes every workload in plain numpy; subclasses get one thing wrong."""
-
-    def environment(self, build_dir: Path) -> dict[str, str]:
-        return {}
 
     def setup(self, threads: int) -> None:
         pass
@@ -106,3 +112,35 @@ class Slower(Numpy):
         for _ in range(9):
             super().layer(cell, inputs)
         return super().layer(cell, inputs)
+
+
+class OnlyTraining(Numpy):
+    def supports(self, cell: Cell) -> bool:
+        return cell.mode == "train_step"
+
+
+class Elsewhere(Numpy):
+    """Runs with the interpreter that a variable names."""
+
+    def interpreter(self) -> Path:
+        return Path(os.environ["BENCH_FAKES_PYTHON"])
+
+    def describe(self) -> dict[str, str]:
+        threads = str(len(os.sched_getaffinity(0)))
+        return {"version": sys.executable, "isa": os.environ["FAKE_THREADS"], "cores": threads}
+
+    def environment(self, build_dir: Path, threads: int) -> dict[str, str]:
+        return {"FAKE_THREADS": str(threads)}
+
+
+class Hungry(OnlyTraining):
+    """Touches 64 MB in a step and lets go of them."""
+
+    def build(self, cell: Cell, inputs: Arrays) -> Workload:
+        workload = super().build(cell, inputs)
+
+        def step() -> object:
+            np.ones(8_000_000).sum()
+            return workload.step()
+
+        return Workload(step, workload.results)

@@ -1,16 +1,18 @@
-"""Who can be measured. To add a library, write a class like `Provider` and list it here.
+"""Who can be measured. To add a library, write a subclass of `Provider` and list it here.
 
-The class is created twice: by the coordinator, which only asks for `environment`, and inside the
-worker process, which does everything else. So import the library in the methods, not at the top.
+The class is created twice: by the coordinator, which asks how to start the worker process and what
+it can do, and inside that process, which does the rest. So import the library in `setup`,
+`describe` and `build` only, not at the top.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from benchmarks.inputs import Arrays
 from benchmarks.shapes import Cell
@@ -20,8 +22,34 @@ PROVIDERS = {
     "torch": "benchmarks.providers.eager:Torch",
     "torch_avx512": "benchmarks.providers.eager:TorchAvx512",
     "pyfastnn_step": "benchmarks.providers.fused:PyfastnnStep",
+    "torch_compile": "benchmarks.providers.compiled:TorchCompile",
+    "jax": "benchmarks.providers.compilers:Jax",
+    "tensorflow": "benchmarks.providers.compilers:TensorFlow",
+    "sklearn": "benchmarks.providers.arrays:ScikitLearn",
+    "numpy": "benchmarks.providers.arrays:Numpy",
+    "onnxruntime": "benchmarks.providers.runtimes:OnnxRuntime",
+    "openvino": "benchmarks.providers.runtimes:OpenVino",
 }
 DEFAULT_PROVIDERS = ("pyfastnn", "torch", "torch_avx512")
+# ``--providers peers``. The first that supports a cell is what the cell's ratios are about.
+PEERS = (
+    "pyfastnn_step",
+    "pyfastnn",
+    "torch",
+    "torch_avx512",
+    "torch_compile",
+    "jax",
+    "tensorflow",
+    "sklearn",
+    "numpy",
+    "onnxruntime",
+    "openvino",
+)
+
+
+def is_ours(provider: str) -> bool:
+    """Whether a provider is a form of pyfastnn and not one of its peers."""
+    return provider.startswith("pyfastnn")
 
 
 @dataclass(frozen=True)
@@ -37,18 +65,30 @@ class Workload:
     results: Callable[[], Arrays]
 
 
-class Provider(Protocol):
+class Provider(ABC):
     """A library under measurement."""
 
-    def environment(self, build_dir: Path) -> dict[str, str]:
-        """Environment variables its worker process needs; may build files in `build_dir`."""
+    def interpreter(self) -> Path:
+        """The Python that its worker runs with: this one, or that of another environment."""
+        return Path(sys.executable)
 
+    def environment(self, build_dir: Path, threads: int) -> dict[str, str]:
+        """Environment variables its worker needs for `threads` threads; may build files."""
+        return {}
+
+    def supports(self, cell: Cell) -> bool:
+        """Whether it can do the work of a cell; where it cannot, the cell has no row for it."""
+        return True
+
+    @abstractmethod
     def setup(self, threads: int) -> None:
         """Import the library and limit it to `threads` threads."""
 
+    @abstractmethod
     def describe(self) -> dict[str, str]:
         """``version`` and ``isa``, as they appear in the results, and anything worth printing."""
 
+    @abstractmethod
     def build(self, cell: Cell, inputs: Arrays) -> Workload:
         """Turn the arrays of a cell into the library's own and return the work on them."""
 

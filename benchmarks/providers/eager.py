@@ -12,16 +12,12 @@ from typing import Any
 
 from benchmarks.inputs import LEARNING_RATE, Arrays
 from benchmarks.machine import compile_here, cpu_flags
-from benchmarks.providers import Workload
+from benchmarks.providers import Provider, Workload
 from benchmarks.shapes import Cell
 
 
-class Torch:
+class Torch(Provider):
     """``F.relu(F.linear(...))`` and ``nn.Sequential``; a torch front end replaces those two."""
-
-    def environment(self, build_dir: Path) -> dict[str, str]:
-        """Nothing: this is PyTorch as installed."""
-        return {}
 
     def setup(self, threads: int) -> None:
         """Import torch and set its intra-op threads."""
@@ -50,6 +46,10 @@ class Torch:
         linears = [nn.Linear(k, n, dtype=dtype) for k, n in pairwise(sizes)]
         layers = chain.from_iterable((linear, nn.ReLU()) for linear in linears)
         return nn.Sequential(*list(layers)[:-1])
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The form in which a network, or a network and its loss, is called; a compiler's hook."""
+        return function
 
     def build(self, cell: Cell, inputs: Arrays) -> Workload:
         """See `Provider.build`."""
@@ -100,7 +100,7 @@ class Torch:
         return Workload(step, results)
 
     def _forward(self, cell: Cell, tensors: dict[str, Any]) -> Workload:
-        x, model = tensors["input"], self._filled_network(cell, tensors)
+        x, model = tensors["input"], self.compiled(self._filled_network(cell, tensors))
 
         def step() -> Any:
             return model(x)
@@ -114,10 +114,11 @@ class Torch:
         model = self._filled_network(cell, tensors)
         loss_fn = torch.nn.CrossEntropyLoss()
         optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+        loss_of = self.compiled(lambda x, target: loss_fn(model(x), target))
 
         def step() -> Any:
             optimizer.zero_grad(set_to_none=True)
-            loss = loss_fn(model(x), target)
+            loss = loss_of(x, target)
             loss.backward()
             optimizer.step()
             return loss
@@ -149,7 +150,7 @@ class TorchAvx512(Torch):
     which uses AVX-512 everywhere, so both torch providers should measure the same there.
     """
 
-    def environment(self, build_dir: Path) -> dict[str, str]:
+    def environment(self, build_dir: Path, threads: int) -> dict[str, str]:
         """Build the preloaded library: MKL decides while loading, so it needs its own process."""
         library = build_dir / "mkl_avx512_on_amd.so"
         if not library.exists():

@@ -35,7 +35,11 @@ class Pyfastnn(Torch):
 
 
 class PyfastnnStep(Pyfastnn):
-    """``pyfastnn.TrainStep``: loss and optimizer in the same call. Only for ``train_step``."""
+    """``pyfastnn.TrainStep``: loss and optimizer in the same call."""
+
+    def supports(self, cell: Cell) -> bool:
+        """Training steps only."""
+        return cell.mode == "train_step"
 
     def _train_step(self, cell: Cell, tensors: dict[str, Any]) -> Workload:
         import torch
