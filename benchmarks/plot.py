@@ -33,6 +33,7 @@ LABELS = {
     "torch_compile": "torch.compile",
     "jax": "JAX",
     "tensorflow": "TensorFlow",
+    "tensorflow_xla": "TensorFlow, XLA",
     "sklearn": "scikit-learn",
     "numpy": "NumPy",
     "onnxruntime": "ONNX Runtime",
@@ -76,6 +77,7 @@ def draw_panel(axes: Axes, cells: list[ComparedCell], peak: Row, title: str) -> 
     axes.text(top, 0, text + " ", ha="right", va="center", fontsize=7)
     axes.set_yticks(places, names, fontsize=7)
     axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8)
     axes.set_ylim(place, -0.5)
     axes.set_xlim(0, 1.12 * top)
     axes.set_xlabel("GFLOP/s (longer is faster)", fontsize=8)

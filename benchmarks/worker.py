@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
 from benchmarks.inputs import Arrays, make_inputs
@@ -22,6 +23,7 @@ from benchmarks.shapes import Cell
 
 WARM_UP_SECONDS = 0.1  # a new workload is slower and unsteady for about this long
 MEMORY_STEPS = 3
+TINY_SIZES = (8, 8)
 SAMPLE_SECONDS = 2e-3  # a timed sample repeats the step until it lasts about this long
 
 
@@ -91,8 +93,12 @@ class Seat:
         """Bytes that a cell costs at its peak; only a process that did nothing else can tell.
 
         Counted are the input, the parameters and a few steps, with what the library builds for
-        them in the first one. The benchmark's own copy of the arrays is gone by then.
+        them in the first one. The benchmark's own copy of the arrays is gone by then. What every
+        use of the library costs, thread pools and its own code, a tiny cell brings in before.
         """
+        tiny = replace(cell, sizes=TINY_SIZES, batch=4)
+        self._provider.build(tiny, make_inputs(tiny)).step()
+        gc.collect()
         before = resident_bytes()
         self._workload = self._provider.build(cell, make_inputs(cell))
         gc.collect()

@@ -22,7 +22,7 @@ CORE = min(os.sched_getaffinity(0))
 ROOT = Path(__file__).resolve().parent.parent
 NET = Cell("train_step", "20-16-12-5", (20, 16, 12, 5), 32, "float32", 1)
 FORWARD = Cell("forward", "20-16-12-5", (20, 16, 12, 5), 32, "float32", 1)
-IN_PEERS = ("jax", "tensorflow", "sklearn", "numpy", "onnxruntime", "openvino")
+IN_PEERS = ("jax", "tensorflow", "tensorflow_xla", "sklearn", "numpy", "onnxruntime", "openvino")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_which_cells_a_provider_supports() -> None:
         for name in PROVIDERS
     }
     forward, train = ("forward", "float32"), ("train_step", "float32")
-    for name in ("jax", "tensorflow", "numpy"):
+    for name in ("jax", "tensorflow", "tensorflow_xla", "numpy"):
         assert supported[name] == {forward, train}
     assert supported["onnxruntime"] == supported["openvino"] == {forward}
     assert supported["sklearn"] == {train}

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.inputs import LEARNING_RATE, Arrays
 from benchmarks.providers import Workload
+from benchmarks.providers.capture import caught_output
 from benchmarks.providers.peers import Peer, parameters, trained
 from benchmarks.shapes import Cell
 
@@ -78,13 +79,17 @@ class Jax(Peer):
 class TensorFlow(Peer):
     """``tf.function`` of the whole step, with ``GradientTape`` and one SGD operation per array."""
 
+    jit_compile = False
+
     def environment(self, build_dir: Path, threads: int) -> dict[str, str]:
         """Only errors in its log."""
         return {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
     def setup(self, threads: int) -> None:
         """Import it and limit its threads."""
-        import tensorflow as tf
+        # It says each time, below the level of every setting, that it uses oneDNN.
+        with caught_output(2):
+            import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
@@ -93,7 +98,7 @@ class TensorFlow(Peer):
         """Version and compiler."""
         import tensorflow as tf
 
-        return {"version": tf.__version__, "isa": "tf.function"}
+        return {"version": tf.__version__, "isa": "xla" if self.jit_compile else "onednn"}
 
     def build(self, cell: Cell, inputs: Arrays) -> Workload:
         """See `Provider.build`."""
@@ -111,13 +116,13 @@ class TensorFlow(Peer):
             return x
 
         if cell.mode == "forward":
-            compiled = tf.function(network)
+            compiled = tf.function(network, jit_compile=self.jit_compile)
             # Operations on the CPU are done when the call returns.
             return Workload(lambda: compiled(x), lambda: {"output": compiled(x).numpy()})
 
         target = tf.constant(inputs["target"])
 
-        @tf.function
+        @tf.function(jit_compile=self.jit_compile)
         def train(x: Any, target: Any) -> Any:
             with tf.GradientTape() as tape:
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(target, network(x))
@@ -133,3 +138,9 @@ class TensorFlow(Peer):
             return trained(loss, [(w.numpy(), b.numpy()) for w, b in layers])
 
         return Workload(lambda: train(x, target).numpy(), results)
+
+
+class TensorFlowXla(TensorFlow):
+    """The same with ``jit_compile=True``: faster for some networks, slower for others."""
+
+    jit_compile = True

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from benchmarks.inputs import LEARNING_RATE, Arrays
 from benchmarks.machine import compile_here, cpu_flags
 from benchmarks.providers import Provider, Workload
+from benchmarks.providers.capture import caught_output
 from benchmarks.shapes import Cell
 
 
@@ -50,6 +49,12 @@ class Torch(Provider):
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The form in which a network, or a network and its loss, is called; a compiler's hook."""
         return function
+
+    def optimizer(self, parameters: Iterable[Any]) -> Any:
+        """Plain SGD."""
+        import torch
+
+        return torch.optim.SGD(parameters, lr=LEARNING_RATE)
 
     def build(self, cell: Cell, inputs: Arrays) -> Workload:
         """See `Provider.build`."""
@@ -113,7 +118,7 @@ class Torch(Provider):
         x, target = tensors["input"], tensors["target"]
         model = self._filled_network(cell, tensors)
         loss_fn = torch.nn.CrossEntropyLoss()
-        optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+        optimizer = self.optimizer(model.parameters())
         loss_of = self.compiled(lambda x, target: loss_fn(model(x), target))
 
         def step() -> Any:
@@ -182,17 +187,10 @@ def mkl_processor() -> str:
 
     if not torch.backends.mkl.is_available():
         return ""
-    # The line is printed by C code, so it has to be caught below Python's sys.stdout.
-    saved = os.dup(1)
-    with tempfile.TemporaryFile() as caught:
-        os.dup2(caught.fileno(), 1)
-        try:
-            with torch.backends.mkl.verbose(torch.backends.mkl.VERBOSE_ON):
-                torch.ones(64, 64) @ torch.ones(64, 64)
-        finally:
-            os.dup2(saved, 1)
-            os.close(saved)
-        caught.seek(0)
-        text = caught.read().decode()
-    match = re.search(r"for Intel\(R\) 64 architecture (.*?), Lnx", text)
+    with (
+        caught_output(1) as texts,
+        torch.backends.mkl.verbose(torch.backends.mkl.VERBOSE_ON),
+    ):
+        torch.ones(64, 64) @ torch.ones(64, 64)
+    match = re.search(r"for Intel\(R\) 64 architecture (.*?), Lnx", texts[0])
     return match[1] if match else ""
