@@ -97,7 +97,7 @@ class OpenVino(_Runtime):
         self._core = openvino.Core()
 
     def describe(self) -> dict[str, str]:
-        """Version and the processor features that it reports."""
+        """Version, and whose kernels its CPU plugin runs."""
         import openvino
 
         return {"version": openvino.__version__.partition("-")[0], "isa": "onednn"}
