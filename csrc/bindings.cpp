@@ -9,6 +9,7 @@
 #include "cpu/engine/isa.h"
 #include "cpu/prepacked.h"
 #include "cpu/training.h"
+#include "snapshot.h"
 
 namespace py = pybind11;
 using pyfastnn::PackedMlp;
@@ -26,6 +27,12 @@ PYBIND11_MODULE(_C, m) {
       "torch_version", [] { return TORCH_VERSION; },
       "The torch version this module was compiled against.");
 
+  py::class_<pyfastnn::Snapshot>(m, "Snapshot")
+      .def(py::init([](const py::list& dicts, const py::list& lists, const py::list& tensors) {
+             return pyfastnn::Snapshot(dicts.ptr(), lists.ptr(), tensors.ptr());
+           }),
+           py::arg("dicts"), py::arg("lists"), py::arg("tensors"))
+      .def("holds", &pyfastnn::Snapshot::holds);
   py::class_<PlannedParameter>(m, "PlannedParameter")
       .def(py::init<std::optional<at::Tensor>, int64_t, std::vector<at::Tensor>,
                     std::optional<at::Tensor>, bool>(),

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -15,6 +16,15 @@ class PackedMlp:
 def prepack(
     weights: Sequence[Tensor], biases: Sequence[Tensor | None], relu: Sequence[bool]
 ) -> PackedMlp: ...
+
+class Snapshot:
+    def __init__(
+        self,
+        dicts: list[dict[Any, Any]],
+        lists: list[list[Any]],
+        tensors: list[Tensor],
+    ) -> None: ...
+    def holds(self) -> bool: ...
 
 class PlannedParameter:
     def __init__(

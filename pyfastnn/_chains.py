@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 from torch.nn.modules import module as _module
@@ -11,6 +11,11 @@ from torch.nn.modules import module as _module
 from pyfastnn.modules import MLP, LinearReLU
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def global_hooks() -> list[dict[Any, Any]]:
+    """Return the dicts that hold the hooks of all modules."""
+    return [getattr(_module, f"_global{hooks}") for hooks in HOOKS]
 
 
 class Chain(NamedTuple):
@@ -35,9 +40,8 @@ def chain_of(model: nn.Module, who: str, ignores: Callable[[nn.Module], bool]) -
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"{who}: expected model to be an nn.Module, got {class_name(model)}")
-    for hooks in ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks"):
-        if getattr(_module, f"_global_{hooks}"):
-            raise TypeError(f"{who}: a hook is registered for all modules; it would not run")
+    if any(global_hooks()):
+        raise TypeError(f"{who}: a hook is registered for all modules; it would not run")
     chain = Chain([], [], False)
     flatten = False
     for name, child in _leaves("", model, who):

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import optimizer as _optimizer
 
 from pyfastnn._chains import class_name
+from pyfastnn._watch import Watch
 
 
 class Place(NamedTuple):
@@ -44,8 +45,6 @@ class OptimizerReader:
             )
         self.kind = kind
         self._optimizer: Any = optimizer
-        # (parameter, its dict in optimizer.state, key, tensor) of everything C++ knows.
-        self._known: list[tuple[Tensor, dict[str, Any], str, Tensor]] = []
         self._unpublished: list[tuple[Tensor, dict[str, Tensor]]] = []
         self.groups()
         self.start_over()
@@ -95,7 +94,6 @@ class OptimizerReader:
             return self._place_of_sgd(parameter, group, state)
         names = ("exp_avg", "exp_avg_sq")
         if "exp_avg" in state:
-            self._know(parameter, state, ("step", *names))
             return Place(group, [state[name] for name in names], state["step"], False)
         wide = torch.get_default_dtype() == torch.float64  # as torch makes its counters
         counter = torch.float64 if wide else torch.float32
@@ -109,53 +107,62 @@ class OptimizerReader:
             return Place(group, [], None, False)
         buffer = state.get("momentum_buffer")
         if buffer is not None:
-            self._know(parameter, state, ("momentum_buffer",))
             return Place(group, [buffer], None, False)
         buffer = torch.zeros_like(parameter, requires_grad=False)
         self._unpublished.append((parameter, {"momentum_buffer": buffer}))
         return Place(group, [buffer], None, True)
 
-    def _know(self, parameter: Tensor, state: dict[str, Any], names: tuple[str, ...]) -> None:
-        self._known += [(parameter, state, name, state[name]) for name in names]
-
     def start_over(self) -> None:
         """Forget what was placed; :meth:`place` is about to be called for every parameter."""
-        self._known.clear()
         self._unpublished.clear()
-        self._state = self._optimizer.state
-        self._shape = self._shape_now()
         self._group_of = {
             id(parameter): index
             for index, group in enumerate(self._optimizer.param_groups)
             for parameter in group["params"]
         }
 
-    def _shape_now(self) -> list[tuple[tuple[int, ...], bool]]:
-        """Which parameters each group has, and whether they have a momentum buffer."""
+    def structure(self) -> list[tuple[int, bool]]:
+        """Which lists of parameters the groups have, and whether these have momentum buffers."""
         return [
-            (tuple(map(id, group["params"])), group.get("momentum", 0) != 0)
+            (id(group["params"]), group.get("momentum", 0) != 0)
             for group in self._optimizer.param_groups
         ]
 
-    def is_current(self) -> bool:
-        """Whether groups and state that C++ knows are still the optimizer's."""
-        state = self._optimizer.state
-        return (
-            not self._unpublished
-            and state is self._state
-            and self._shape == self._shape_now()
-            and all(
-                state.get(parameter) is entry and entry.get(name) is tensor
-                for parameter, entry, name, tensor in self._known
-            )
-        )
+    def dicts(self) -> list[dict[Any, Any]]:
+        """All dicts in which a change of groups or state would show, but for the numbers."""
+        optimizer = self._optimizer
+        entries = [entry for entry in optimizer.state.values() if isinstance(entry, dict)]
+        return [
+            optimizer.__dict__,
+            optimizer.state,
+            *entries,
+            optimizer._optimizer_step_pre_hooks,
+            optimizer._optimizer_step_post_hooks,
+            _optimizer._global_optimizer_pre_hooks,
+            _optimizer._global_optimizer_post_hooks,
+        ]
+
+    def lists(self) -> list[list[Any]]:
+        """All lists of the same kind."""
+        groups = self._optimizer.param_groups
+        return [groups, *(group["params"] for group in groups)]
+
+    def watch_numbers(self) -> Watch | None:
+        """Watch the numbers of the groups; None if they may change in place, as tensors do."""
+        groups = self._optimizer.param_groups
+        numbers = [value for group in groups for name, value in group.items() if name != "params"]
+        return Watch(groups) if all(map(_is_constant, numbers)) else None
 
     def stepped(self) -> None:
         """Publish the state that was made for the step that has just succeeded."""
         for parameter, made in self._unpublished:
-            entry = self._optimizer.state[parameter]
-            entry.update(made)
-            self._know(parameter, entry, tuple(made))
+            self._optimizer.state[parameter].update(made)
         self._unpublished.clear()
         # What a scheduler's wrapper around optimizer.step notes, so that it sees the right order.
         self._optimizer._opt_called = True
+
+
+def _is_constant(value: object) -> bool:
+    if type(value) is tuple:
+        return all(map(_is_constant, value))
+    return value is None or type(value) in (float, int, bool, str)

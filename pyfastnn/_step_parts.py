@@ -6,36 +6,20 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from pyfastnn._chains import HOOKS, chain_of, class_name
+from pyfastnn._chains import HOOKS, chain_of, class_name, global_hooks
 
 
 class Bound(NamedTuple):
-    """The layers that C++ knows, and their tensors: weight 0, bias 0, weight 1, ...
+    """The tensors that C++ knows (weight 0, bias 0, weight 1, ...) and what was read with them.
 
-    ``children`` and ``hooks`` are what the model had when it was read: dicts of children with
-    their content, and dicts that hold the hooks of all modules.
+    ``dicts`` hold everything a model is made of: while they have the same contents, reading it
+    again would give the same.
     """
 
-    linears: list[nn.Linear]
     tensors: list[Tensor | None]
     relu: list[bool]
     flatten: bool
-    children: list[tuple[dict[str, nn.Module | None], tuple[nn.Module | None, ...]]]
-    hooks: tuple[dict[Any, Any], ...]
-
-    def is_current(self) -> bool:
-        """Whether the model still has these layers and tensors, and no hook."""
-        parameters = (linear._parameters for linear in self.linears)
-        return (
-            all(
-                entry.get("weight") is weight and entry.get("bias") is bias
-                for entry, weight, bias in zip(
-                    parameters, self.tensors[::2], self.tensors[1::2], strict=True
-                )
-            )
-            and all(tuple(modules.values()) == content for modules, content in self.children)
-            and not any(self.hooks)
-        )
+    dicts: list[dict[Any, Any]]
 
 
 def bind(model: nn.Module) -> Bound:
@@ -51,10 +35,11 @@ def bind(model: nn.Module) -> Bound:
     own = [id(tensor) for tensor in tensors if tensor is not None]
     if len(set(own)) < len(own):
         raise ValueError("TrainStep: expected every layer to have parameters of its own")
-    modules = list(model.modules())
-    children = [(m._modules, tuple(m._modules.values())) for m in modules if m._modules]
-    hooks = tuple(m.__dict__[hooks] for m in modules for hooks in HOOKS)
-    return Bound(chain.linears, tensors, chain.relu, chain.flatten, children, hooks)
+    dicts = list(global_hooks())
+    for module in model.modules():
+        own_dicts = [module.__dict__[name] for name in ("_modules", "_parameters", *HOOKS)]
+        dicts += [module.__dict__, *own_dicts]
+    return Bound(tensors, chain.relu, chain.flatten, dicts)
 
 
 def checked_norm(value: float | None) -> float | None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pyfastnn import _C
 from pyfastnn._optimizers import OptimizerReader, Place
 from pyfastnn._step_parts import bind, checked_norm, describe_loss
+from pyfastnn._watch import Watch
 
 _NOWHERE = Place(-1, [], None, False)  # of a layer without bias
 
@@ -189,24 +190,27 @@ class TrainStep:
             self._optimizer.kind,
             self._bfloat16,
         )
-        self._needs = [t is not None and t.requires_grad for t in self._bound.tensors]
-        self._hyperparameters = self._optimizer.groups()
-        plan.set_groups(self._hyperparameters)
+        self._set_numbers(plan)
+        self._structure = self._optimizer.structure()
+        tensors = [tensor for tensor in self._bound.tensors if tensor is not None]
+        dicts = [*self._bound.dicts, *self._optimizer.dicts()]
+        self._watch = Watch(dicts, self._optimizer.lists(), tensors)
         return plan
+
+    def _set_numbers(self, plan: _C.TrainPlan) -> None:
+        self._numbers = self._optimizer.watch_numbers()
+        plan.set_groups(self._optimizer.groups())
 
     def _refresh(self) -> None:
         """Notice what changed since the last step: parameters, what is frozen, state, numbers."""
-        same = self._bound.is_current()
-        if not same:
+        if not self._watch.holds():
             self._bound = bind(self._model)
-        needs = [t is not None and t.requires_grad for t in self._bound.tensors]
-        if not same or needs != self._needs or not self._optimizer.is_current():
             self._plan = self._make_plan()
-            return
-        groups = self._optimizer.groups()
-        if groups != self._hyperparameters:
-            self._hyperparameters = groups
-            self._plan.set_groups(groups)
+        elif self._numbers is None or not self._numbers.holds():
+            if self._structure != self._optimizer.structure():
+                self._plan = self._make_plan()
+            else:
+                self._set_numbers(self._plan)
 
     def _as_rows(self, name: str, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor):

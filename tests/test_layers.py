@@ -80,8 +80,9 @@ ALLOWED_IMPORTS = {
     "_chains": {"modules"},
     "packing": {"_C", "_chains"},
     "_step_parts": {"_chains"},
-    "_optimizers": {"_chains"},
-    "training": {"_C", "_optimizers", "_step_parts"},
+    "_watch": {"_C"},
+    "_optimizers": {"_chains", "_watch"},
+    "training": {"_C", "_optimizers", "_step_parts", "_watch"},
     "check": {"functional", "reference", "autograd", "isa"},
 }
 

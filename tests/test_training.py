@@ -237,3 +237,33 @@ def test_the_trained_model_pickles():
     step(*draw_batch((4, 3), 2, nn.MSELoss()))
     again = pickle.loads(pickle.dumps(model))
     assert_parameters_close(again, model, 0, 0)
+
+
+def test_a_learning_rate_that_is_a_tensor_may_change_in_place():
+    model, loss_fn = make_model((4, 3), torch.float64), nn.MSELoss()
+    other = copy.deepcopy(model)
+    rates = [torch.tensor(0.1), torch.tensor(0.1)]
+    steps = TrainStep(model, loss_fn, torch.optim.SGD(model.parameters(), lr=rates[0]))
+    theirs = torch.optim.SGD(other.parameters(), lr=rates[1])
+    for i in range(3):
+        x, target = draw_batch((4, 3), 5, loss_fn, torch.float64, seed=i)
+        steps(x, target)
+        ordinary_step(other, loss_fn, theirs, x, target)
+        for rate in rates:
+            rate.mul_(0.5)
+    torch.testing.assert_close(list(model.parameters()), list(other.parameters()))
+
+
+def test_momentum_may_be_switched_on_between_steps():
+    model, loss_fn = make_model((4, 3), torch.float64), nn.MSELoss()
+    other = copy.deepcopy(model)
+    ours = torch.optim.SGD(model.parameters(), lr=0.1)
+    theirs = torch.optim.SGD(other.parameters(), lr=0.1)
+    steps = TrainStep(model, loss_fn, ours)
+    for i in range(4):
+        for optimizer in (ours, theirs):
+            optimizer.param_groups[0]["momentum"] = 0.9 if i else 0
+        x, target = draw_batch((4, 3), 5, loss_fn, torch.float64, seed=i)
+        steps(x, target)
+        ordinary_step(other, loss_fn, theirs, x, target)
+    torch.testing.assert_close(list(model.parameters()), list(other.parameters()))

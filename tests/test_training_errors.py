@@ -142,6 +142,10 @@ def test_changes_of_the_model_are_noticed():
     prune.random_unstructured(model[0], "weight", 0.5)
     with pytest.raises(TypeError, match=r"hook|computes its parameters"):
         step(*BATCH)
+    model, _, step = model_and_step()
+    model[0].forward = lambda x: x
+    with pytest.raises(TypeError, match="0 has a forward of its own"):
+        step(*BATCH)
 
 
 def test_changes_of_the_groups_are_noticed():

@@ -101,6 +101,11 @@ void check_type(const std::string& type) {
     }
   }
   check_step<S>({{140, 70, true, false}}, 20, false, engine::active_isa() + " " + type + " wide");
+  // Rows of X that share cache sets, with so few of them that dW is never written.
+  check_step<S>({{512, 5, true, false}}, 12, false, engine::active_isa() + " " + type + " sets");
+  // Weights beyond what goes tile by tile.
+  check_step<S>({{1030, 300, false, true}, {300, 2, true, false}}, 140, false,
+                engine::active_isa() + " " + type + " layer by layer");
 }
 
 }  // namespace
