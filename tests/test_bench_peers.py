@@ -132,4 +132,8 @@ def test_pins_are_complete_and_exact() -> None:
 
 
 def test_forms_of_pyfastnn_are_no_peers_of_it() -> None:
-    assert [name for name in PEERS if is_ours(name)] == ["pyfastnn_step", "pyfastnn"]
+    assert [name for name in PEERS if is_ours(name)] == [
+        "pyfastnn_step",
+        "pyfastnn_prepack",
+        "pyfastnn",
+    ]

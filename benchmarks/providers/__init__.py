@@ -22,6 +22,7 @@ PROVIDERS = {
     "torch": "benchmarks.providers.eager:Torch",
     "torch_avx512": "benchmarks.providers.eager:TorchAvx512",
     "pyfastnn_step": "benchmarks.providers.fused:PyfastnnStep",
+    "pyfastnn_prepack": "benchmarks.providers.fused:PyfastnnPrepack",
     "torch_compile": "benchmarks.providers.compiled:TorchCompile",
     "jax": "benchmarks.providers.compilers:Jax",
     "tensorflow": "benchmarks.providers.compilers:TensorFlow",
@@ -35,6 +36,7 @@ DEFAULT_PROVIDERS = ("pyfastnn", "torch", "torch_avx512")
 # ``--providers peers``. The first that supports a cell is what the cell's ratios are about.
 PEERS = (
     "pyfastnn_step",
+    "pyfastnn_prepack",
     "pyfastnn",
     "torch",
     "torch_avx512",

@@ -67,3 +67,17 @@ class PyfastnnStep(Pyfastnn):
             return arrays
 
         return Workload(step, results)
+
+
+class PyfastnnPrepack(Pyfastnn):
+    """``pyfastnn.prepack`` of the network."""
+
+    def supports(self, cell: Cell) -> bool:
+        """Inference of networks only."""
+        return cell.mode == "forward"
+
+    def compiled(self, function: Any) -> Any:
+        """Pack the weights."""
+        import pyfastnn
+
+        return pyfastnn.prepack(function)
