@@ -54,8 +54,7 @@ class BlockLoops {
   }
 
   // jc loop: columns whose part of B, one block of k deep, stays in the cache while all rows pass
-  // by. A B^T that is read as it lies is read once: whole rows of it in one go suit the hardware's
-  // prefetching.
+  // by. A B^T that is read as it lies is read once, in long pieces.
   void run_blocks(Range columns) {
     width_ = panel_width();
     const int64_t panel_bytes =
@@ -231,6 +230,8 @@ class BlockLoops {
                  j / width_ * args_.b_packed->panel_bytes +
                  units_of(k_range_.begin) * width_ * kernels_.unit_bytes;
       panel_.ldb = width_;
+      // Packed weights may be longer than the cache (4096-4096, 16 rows: 9.2 -> 6.4 ms).
+      panel_.b_ahead = args_.b_packed->panel_bytes / kernels_.unit_bytes;
       return;
     }
     const bool plain = b.layout == Layout::kRows;

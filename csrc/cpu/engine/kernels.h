@@ -57,6 +57,7 @@ struct PanelArgs {
   int64_t ldb;    // or at b[j * ldb + p] (kColumns): only in_chains and n a
                   // multiple of `lanes`
   Layout b_layout;
+  int64_t b_ahead;   // so many units beyond B lies what is wanted next; 0: nothing
   bool in_chains;    // kGroup chains of sums, not one
   bool first, last;  // block of k: the first stores, later ones add, the last runs the epilogue
   Accumulator<S>* partial;  // [m, n] sums between blocks; not touched if first and last

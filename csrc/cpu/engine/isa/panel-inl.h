@@ -82,13 +82,13 @@ PYFASTNN_INLINE void run_tile(const PanelArgs<S>& args, int rows, int vectors, c
   const int64_t a_step = by_rows ? 1 : args.lda;
   const auto kernel = select_micro_kernel<Unit>(rows, vectors, args.a_layout);
   if (!args.in_chains) {
-    kernel(args.k, a, args.lda, a_step, b, args.ldb, /*add=*/false, tile);
+    kernel(args.k, a, args.lda, a_step, b, args.ldb, args.b_ahead, /*add=*/false, tile);
     return;
   }
   constexpr int kChains = kGroup<Unit>;
   for (int q = 0; q < kChains; ++q) {
     kernel((args.k - q + kChains - 1) / kChains, a + q * a_step, args.lda, kChains * a_step,
-           b + q * args.ldb, kChains * args.ldb, /*add=*/q > 0, tile);
+           b + q * args.ldb, kChains * args.ldb, args.b_ahead, /*add=*/q > 0, tile);
   }
 }
 
