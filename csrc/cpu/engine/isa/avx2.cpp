@@ -63,6 +63,16 @@ PYFASTNN_INLINE void store_tail(double* p, __m256d v, int64_t n) {
 }
 
 typedef uint16_t HalfBits __attribute__((vector_size(16)));
+PYFASTNN_INLINE HalfBits load_tail(const uint16_t* p, int64_t n) {
+  alignas(16) uint16_t values[8] = {};
+  for (int64_t i = 0; i < n; ++i) values[i] = p[i];
+  return *reinterpret_cast<const HalfBits*>(values);
+}
+PYFASTNN_INLINE void store_tail(uint16_t* p, HalfBits v, int64_t n) {
+  alignas(16) uint16_t values[8];
+  *reinterpret_cast<HalfBits*>(values) = v;
+  for (int64_t i = 0; i < n; ++i) p[i] = values[i];
+}
 PYFASTNN_INLINE __m256 half_to_float(HalfBits bits) {
   return _mm256_cvtph_ps(reinterpret_cast<__m128i>(bits));
 }

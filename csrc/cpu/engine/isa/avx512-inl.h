@@ -63,6 +63,12 @@ PYFASTNN_INLINE void store_tail(double* p, __m512d v, int64_t n) {
 }
 
 typedef uint16_t HalfBits __attribute__((vector_size(32)));
+PYFASTNN_INLINE HalfBits load_tail(const uint16_t* p, int64_t n) {
+  return reinterpret_cast<HalfBits>(_mm256_maskz_loadu_epi16(first_lanes_32(n), p));
+}
+PYFASTNN_INLINE void store_tail(uint16_t* p, HalfBits v, int64_t n) {
+  _mm256_mask_storeu_epi16(p, first_lanes_32(n), reinterpret_cast<__m256i>(v));
+}
 PYFASTNN_INLINE __m512 half_to_float(HalfBits bits) {
   return _mm512_cvtph_ps(reinterpret_cast<__m256i>(bits));
 }

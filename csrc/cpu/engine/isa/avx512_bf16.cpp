@@ -28,10 +28,6 @@ typedef uint32_t NarrowPairs __attribute__((vector_size(32)));
 PYFASTNN_INLINE __m256 fma(__m256 sum, NarrowPairs a, NarrowPairs b) {
   return _mm256_dpbf16_ps(sum, reinterpret_cast<__m256bh>(a), reinterpret_cast<__m256bh>(b));
 }
-PYFASTNN_INLINE HalfBits load_u16_up_to(const void* p, int64_t n) {
-  const __mmask16 lanes = n >= 16 ? 0xffff : first_lanes_32(n);
-  return reinterpret_cast<HalfBits>(_mm256_maskz_loadu_epi16(lanes, p));
-}
 
 #include "vector-inl.h"
 #include "micro_kernel-inl.h"

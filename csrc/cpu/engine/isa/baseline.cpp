@@ -51,6 +51,9 @@ PYFASTNN_INLINE V load_elements(const T* p, int64_t n) {
 }
 PYFASTNN_INLINE F32 load_tail(const float* p, int64_t n) { return load_elements<F32>(p, n); }
 PYFASTNN_INLINE F64 load_tail(const double* p, int64_t n) { return load_elements<F64>(p, n); }
+PYFASTNN_INLINE HalfBits load_tail(const uint16_t* p, int64_t n) {
+  return load_elements<HalfBits>(p, n);
+}
 template <class V, class T>
 PYFASTNN_INLINE void store_tail(T* p, V v, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = v[i];

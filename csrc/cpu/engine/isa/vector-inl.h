@@ -46,43 +46,51 @@ PYFASTNN_INLINE void keep_in_register(V& vector) {
 #endif
 }
 
-PYFASTNN_INLINE Vec<float> load(const float* p) { return load_vector<float>(p); }
-PYFASTNN_INLINE Vec<double> load(const double* p) { return load_vector<double>(p); }
-PYFASTNN_INLINE Vec<float> load(const BFloat16* p) {
-  return reinterpret_cast<Vec<float>>(__builtin_convertvector(load_u16(p), U32) << 16);
+PYFASTNN_INLINE Vec<float> widen(BFloat16, U16 bits) {
+  return reinterpret_cast<Vec<float>>(__builtin_convertvector(bits, U32) << 16);
 }
-PYFASTNN_INLINE Vec<float> load(const Half* p) { return half_to_float(load_u16(p)); }
+PYFASTNN_INLINE Vec<float> widen(Half, U16 bits) { return half_to_float(bits); }
 
-PYFASTNN_INLINE void store(float* p, Vec<float> v) { store_vector<float>(p, v); }
-PYFASTNN_INLINE void store(double* p, Vec<double> v) { store_vector<double>(p, v); }
-PYFASTNN_INLINE void store(BFloat16* p, Vec<float> v) {
+PYFASTNN_INLINE U16 narrow(BFloat16, Vec<float> v) {
   const U32 bits = reinterpret_cast<U32>(v);
   const U32 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;  // to nearest, ties to even
   const U32 quiet = (bits >> 16) | 0x40u;  // a NaN must not round to infinity
   const U32 result = (v == v) ? rounded : quiet;
-  *reinterpret_cast<U16Unaligned*>(p) = __builtin_convertvector(result, U16);
+  return __builtin_convertvector(result, U16);
 }
-PYFASTNN_INLINE void store(Half* p, Vec<float> v) {
-  *reinterpret_cast<U16Unaligned*>(p) = float_to_half(v);
+PYFASTNN_INLINE U16 narrow(Half, Vec<float> v) { return float_to_half(v); }
+
+PYFASTNN_INLINE Vec<float> load(const float* p) { return load_vector<float>(p); }
+PYFASTNN_INLINE Vec<double> load(const double* p) { return load_vector<double>(p); }
+template <class S>
+PYFASTNN_INLINE Vec<float> load(const S* p) {
+  return widen(S{}, load_u16(p));
+}
+
+PYFASTNN_INLINE void store(float* p, Vec<float> v) { store_vector<float>(p, v); }
+PYFASTNN_INLINE void store(double* p, Vec<double> v) { store_vector<double>(p, v); }
+template <class S>
+PYFASTNN_INLINE void store(S* p, Vec<float> v) {
+  *reinterpret_cast<U16Unaligned*>(p) = narrow(S{}, v);
 }
 
 // The first n < lanes values; the rest reads as zero and is not written.
 PYFASTNN_INLINE Vec<float> load_n(const float* p, int64_t n) { return load_tail(p, n); }
 PYFASTNN_INLINE Vec<double> load_n(const double* p, int64_t n) { return load_tail(p, n); }
-PYFASTNN_INLINE void store_n(float* p, Vec<float> v, int64_t n) { store_tail(p, v, n); }
-PYFASTNN_INLINE void store_n(double* p, Vec<double> v, int64_t n) { store_tail(p, v, n); }
-
 template <class S>
 PYFASTNN_INLINE Vec<float> load_n(const S* p, int64_t n) {
-  S buffer[kLanes<float>] = {};
-  for (int64_t i = 0; i < n; ++i) buffer[i] = p[i];
-  return load(buffer);
+  return widen(S{}, load_tail(&p->bits, n));
 }
 template <class S>
+PYFASTNN_INLINE U16 load_u16_up_to(const S* p, int64_t n) {
+  return n >= kLanes<float> ? load_u16(p) : load_tail(&p->bits, n);
+}
+
+PYFASTNN_INLINE void store_n(float* p, Vec<float> v, int64_t n) { store_tail(p, v, n); }
+PYFASTNN_INLINE void store_n(double* p, Vec<double> v, int64_t n) { store_tail(p, v, n); }
+template <class S>
 PYFASTNN_INLINE void store_n(S* p, Vec<float> v, int64_t n) {
-  S buffer[kLanes<float>];
-  store(buffer, v);
-  for (int64_t i = 0; i < n; ++i) p[i] = buffer[i];
+  store_tail(&p->bits, narrow(S{}, v), n);
 }
 
 template <class S>
