@@ -21,7 +21,7 @@ inline bool has_plain_rows(const at::Tensor& tensor) {
 
 // A copy if need be. The dispatcher resolves negative views; the bindings go around it.
 inline at::Tensor with_plain_rows(const at::Tensor& tensor) {
-  const at::Tensor values = tensor.resolve_neg();
+  const at::Tensor values = tensor.is_neg() ? tensor.resolve_neg() : tensor;
   return has_plain_rows(values) ? values : values.contiguous();
 }
 
