@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 #include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/autograd/variable.h>
 
 namespace pyfastnn {
 namespace {
@@ -14,6 +15,12 @@ template <class Body>
 void for_each_item(PyObject* list, const Body& body) {
   expect(PyList_Check(list), "a list", list);
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); ++i) body(PyList_GET_ITEM(list, i));
+}
+
+size_t hooks_of(const at::Tensor& tensor) {
+  const auto* meta = torch::autograd::impl::get_autograd_meta(tensor);
+  if (meta == nullptr) return 0;
+  return meta->hooks_.size() + (meta->post_acc_grad_hooks_ != nullptr);
 }
 
 }  // namespace
@@ -34,7 +41,8 @@ Snapshot::Snapshot(PyObject* dicts, PyObject* lists, PyObject* tensors) {
   });
   for_each_item(tensors, [&](PyObject* tensor) {
     expect(THPVariable_Check(tensor), "a tensor", tensor);
-    tensors_.push_back({tensor, THPVariable_Unpack(tensor).requires_grad()});
+    const at::Tensor& unpacked = THPVariable_Unpack(tensor);
+    tensors_.push_back({tensor, unpacked.requires_grad(), hooks_of(unpacked)});
   });
 }
 
@@ -53,8 +61,9 @@ bool Snapshot::holds() const {
       if (PyList_GET_ITEM(list, i) != items[i]) return false;
     }
   }
-  for (const auto& [tensor, requires_grad] : tensors_) {
-    if (THPVariable_Unpack(tensor).requires_grad() != requires_grad) return false;
+  for (const auto& [tensor, requires_grad, hooks] : tensors_) {
+    const at::Tensor& unpacked = THPVariable_Unpack(tensor);
+    if (unpacked.requires_grad() != requires_grad || hooks_of(unpacked) != hooks) return false;
   }
   return true;
 }

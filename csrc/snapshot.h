@@ -8,7 +8,8 @@
 
 namespace pyfastnn {
 
-// The contents, by identity, of dicts and lists, and whether tensors require grad. All references
+// The contents, by identity, of dicts and lists; whether tensors require grad, and how many hooks
+// they have. All references
 // are borrowed: whoever makes one keeps the containers and their contents alive (or an object that
 // is made later could be taken for one that is gone).
 class Snapshot {
@@ -30,6 +31,7 @@ class Snapshot {
   struct Tensor {
     PyObject* tensor;
     bool requires_grad;
+    size_t hooks;
   };
 
   std::vector<Dict> dicts_;

@@ -78,7 +78,8 @@ class OptimizerReader:
                 own = [group["momentum"], group["dampening"], group["nesterov"]]
             else:
                 decoupled = group.get("decoupled_weight_decay", False)
-                own = [*group["betas"], group["eps"], decoupled]
+                beta1, beta2 = group["betas"]
+                own = [beta1, beta2, group["eps"], decoupled]
             numbers.append(common + [float(number) for number in own])
         return numbers
 
@@ -153,13 +154,19 @@ class OptimizerReader:
         numbers = [value for group in groups for name, value in group.items() if name != "params"]
         return Watch(groups) if all(map(_is_constant, numbers)) else None
 
-    def stepped(self) -> None:
-        """Publish the state that was made for the step that has just succeeded."""
+    def stepped(self) -> bool:
+        """Publish the state that was made for the step that has just succeeded.
+
+        Returns:
+            Whether there was any.
+        """
+        published = bool(self._unpublished)
         for parameter, made in self._unpublished:
             self._optimizer.state[parameter].update(made)
         self._unpublished.clear()
         # What a scheduler's wrapper around optimizer.step notes, so that it sees the right order.
         self._optimizer._opt_called = True
+        return published
 
 
 def _is_constant(value: object) -> bool:

@@ -42,6 +42,13 @@ def bind(model: nn.Module) -> Bound:
     return Bound(tensors, chain.relu, chain.flatten, dicts)
 
 
+def hooks_of(tensors: list[Tensor]) -> list[dict[Any, Any]]:
+    """Return the dicts in which hooks of tensors are kept, where there are any."""
+    names = ("_backward_hooks", "_post_accumulate_grad_hooks")
+    hooks = [getattr(tensor, name, None) for tensor in tensors for name in names]
+    return [entry for entry in hooks if entry is not None]
+
+
 def checked_norm(value: float | None) -> float | None:
     """Return ``max_grad_norm`` as a float, or raise ValueError."""
     if value is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,7 @@ def _does_nothing(module: nn.Module) -> bool:
     return type(module) is nn.Identity or (type(module) is nn.Dropout and not module.training)
 
 
+@final
 class PackedMLP(nn.Module):
     """A network for inference, made by :func:`prepack`; it has no parameters and no autograd.
 
@@ -66,6 +67,7 @@ class PackedMLP(nn.Module):
     active when it was packed (which it keeps, whatever ``force_isa`` says later). It may be called
     from several Python threads at once: the GIL is released. ``pickle``, ``copy.deepcopy`` and
     ``state_dict`` hold plain weights, which are packed again for the processor they are loaded on.
+    Autocast has no effect: inputs and outputs have the dtype of the weights.
 
     Shape:
         Input ``[*, in_features]`` (``[M, ...]`` with a leading ``nn.Flatten``) of the weights'
@@ -120,8 +122,8 @@ class PackedMLP(nn.Module):
             TypeError: if the model could not be packed any more.
         """
         packed, now = self._content(), _read(model)
-        return (packed.relu, packed.flatten) != (list(now.relu), now.flatten) or not all(
-            _same_bits(ours, theirs)
+        return _outline(packed) != _outline(now) or not all(
+            ours is theirs or _same_bits(ours, theirs)
             for ours, theirs in zip(
                 [*packed.weights, *packed.biases], [*now.weights, *now.biases], strict=True
             )
@@ -162,8 +164,17 @@ class PackedMLP(nn.Module):
         return self._content()._asdict()
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Pack other weights."""
-        self._pack(_Content(**state))
+        """Pack the weights of another network of the same sizes.
+
+        Raises:
+            RuntimeError: if it has other sizes, another dtype, or ReLUs elsewhere.
+        """
+        now, other = self._content(), _Content(**state)
+        if _outline(now) != _outline(other):
+            raise RuntimeError(
+                f"prepack: expected the state of a network like {self.extra_repr()}, got another"
+            )
+        self._pack(other)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__ | {"_packed": self._content()}
@@ -180,9 +191,16 @@ class PackedMLP(nn.Module):
         return f"{'-'.join(map(str, self._sizes))}, {self._dtype}"
 
 
+def _outline(content: _Content) -> list[object]:
+    tensors = [*content.weights, *content.biases]
+    kinds = [None if t is None else (t.shape, t.dtype, t.device.type) for t in tensors]
+    return [kinds, list(content.relu), content.flatten]
+
+
 def _same_bits(a: Tensor | None, b: Tensor | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    if (a.shape, a.dtype) != (b.shape, b.dtype):
-        return False
-    return torch.equal(a.contiguous().view(torch.uint8), b.detach().contiguous().view(torch.uint8))
+    assert a is not None and b is not None
+    b = b.detach().resolve_neg()
+    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[a.element_size()]
+    same = a.view(integer) == b.contiguous().view(integer)
+    # NaN is NaN: packing may change which one.
+    return bool((same | (a.isnan() & b.isnan())).all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 from pyfastnn import _C
 from pyfastnn._optimizers import OptimizerReader, Place
-from pyfastnn._step_parts import bind, checked_norm, describe_loss
+from pyfastnn._processes import Job, Processes
+from pyfastnn._step_parts import bind, checked_norm, describe_loss, hooks_of
 from pyfastnn._watch import Watch
 
 _NOWHERE = Place(-1, [], None, False)  # of a layer without bias
@@ -74,14 +76,11 @@ class TrainStep:
         self._optimizer = OptimizerReader(optimizer)
         self._bound = bind(self._model)
         self._bfloat16 = self._checked_compute_dtype(compute_dtype)
-        self._group = process_group
+        self._processes = None if process_group is None else Processes(process_group)
         self._plan = self._make_plan()
-        self._sums: Tensor | None = None
-        if process_group is not None:
-            source = dist.get_global_rank(process_group, 0)
-            for tensor in self._bound.tensors:
-                if tensor is not None:
-                    dist.broadcast(tensor.data, src=source, group=process_group)
+        self._is_current = True
+        if self._processes is not None:
+            self._processes.share(self._bound.tensors)
 
     def __call__(self, x: Tensor, target: Tensor) -> Tensor:
         """Train on one batch.
@@ -102,11 +101,11 @@ class TrainStep:
         """
         self._refresh()
         x = self._as_rows("x", x)
-        if self._group is None:
+        if self._processes is None:
             loss = self._plan.step(x, target, self._max_grad_norm)
         else:
-            loss = self._shared_step(x, target)
-        self._optimizer.stepped()
+            loss = self._processes.step(self._job(), x, target)
+        self._stepped()
         return loss
 
     def run_epoch(
@@ -160,13 +159,21 @@ class TrainStep:
                 f"{batch_size if drop_last else 1} rows, got {rows}"
             )
         order = torch.randperm(rows, generator=generator, device="cpu") if shuffle else None
-        if self._group is None:
+        if self._processes is None:
             loss = self._plan.run_epoch(
                 X, target, order, batch_size, drop_last, scale, shift, self._max_grad_norm
             )
-            self._optimizer.stepped()
-            return loss
-        return self._shared_epoch(X, target, order, batch_size, drop_last, scale, shift)
+        else:
+            loss = self._processes.epoch(
+                self._job(), X, target, order, batch_size, drop_last, scale, shift
+            )
+        self._stepped()
+        return loss
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "TrainStep cannot be copied or pickled: save the state_dict of model and optimizer"
+        )
 
     # ---- the model, its optimizer, and what C++ knows of them ----
 
@@ -193,24 +200,36 @@ class TrainStep:
         self._set_numbers(plan)
         self._structure = self._optimizer.structure()
         tensors = [tensor for tensor in self._bound.tensors if tensor is not None]
-        dicts = [*self._bound.dicts, *self._optimizer.dicts()]
+        dicts = [*self._bound.dicts, *self._optimizer.dicts(), *hooks_of(tensors)]
         self._watch = Watch(dicts, self._optimizer.lists(), tensors)
         return plan
 
     def _set_numbers(self, plan: _C.TrainPlan) -> None:
-        self._numbers = self._optimizer.watch_numbers()
         plan.set_groups(self._optimizer.groups())
+        self._numbers = self._optimizer.watch_numbers()
 
     def _refresh(self) -> None:
         """Notice what changed since the last step: parameters, what is frozen, state, numbers."""
-        if not self._watch.holds():
-            self._bound = bind(self._model)
-            self._plan = self._make_plan()
-        elif self._numbers is None or not self._numbers.holds():
-            if self._structure != self._optimizer.structure():
-                self._plan = self._make_plan()
-            else:
+        if self._is_current and self._watch.holds():
+            if self._numbers is not None and self._numbers.holds():
+                return
+            if self._structure == self._optimizer.structure():
                 self._set_numbers(self._plan)
+                return
+        self._is_current = False  # until all of this has succeeded
+        self._bound = bind(self._model)
+        self._plan = self._make_plan()
+        self._is_current = True
+
+    def _stepped(self) -> None:
+        # What is published now is watched from the next step on.
+        if self._optimizer.stepped():
+            self._is_current = False
+
+    def _job(self) -> Job:
+        weight = self._bound.tensors[0]
+        assert weight is not None
+        return Job(self._plan, self._loss, weight.dtype, self._max_grad_norm)
 
     def _as_rows(self, name: str, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor):
@@ -228,62 +247,6 @@ class TrainStep:
                 f"for float32 parameters, got {dtype} for {weight.dtype}"
             )
         return True
-
-    # ---- several processes ----
-
-    def _shared_step(self, x: Tensor, target: Tensor) -> Tensor:
-        loss, _ = self._shared_update(x, target)
-        weight = self._bound.tensors[0]
-        assert weight is not None
-        return torch.tensor(loss, dtype=weight.dtype, device="cpu")
-
-    def _shared_update(self, x: Tensor, target: Tensor) -> tuple[float, float]:
-        """One update with the gradients of all processes; returns the loss and its divisor."""
-        weight = self._bound.tensors[0]
-        assert weight is not None
-        size = self._plan.gradient_count()
-        if self._sums is None or self._sums.numel() != size + 2 or self._sums.dtype != weight.dtype:
-            self._sums = torch.empty(size + 2, dtype=weight.dtype, device="cpu")
-        total, count = self._plan.gradients(x, target, self._sums)
-        self._sums[size], self._sums[size + 1] = total, count
-        dist.all_reduce(self._sums, group=self._group)
-        divisor = self._sums[size + 1].item() if self._loss.mean else 1.0
-        inverse = 1 / divisor if divisor else float("nan")
-        self._plan.apply(self._sums, inverse, self._max_grad_norm)
-        return self._sums[size].item() * inverse, divisor
-
-    def _shared_epoch(
-        self,
-        X: Tensor,
-        target: Tensor,
-        order: Tensor | None,
-        batch_size: int,
-        drop_last: bool,
-        scale: float,
-        shift: float,
-    ) -> float:
-        rank, world = dist.get_rank(self._group), dist.get_world_size(self._group)
-        if order is None:
-            order = torch.arange(len(X), device="cpu")
-        assert self._group is not None
-        dist.broadcast(order, src=dist.get_global_rank(self._group, 0), group=self._group)
-        weight = self._bound.tensors[0]
-        assert weight is not None
-        loss = samples = 0.0
-        for first in range(0, len(order), batch_size):
-            rows = order[first : first + batch_size]
-            if drop_last and len(rows) < batch_size:
-                break
-            mine = rows[rank::world]
-            x = X[mine]
-            if x.dtype == torch.uint8 or (scale, shift) != (1.0, 0.0):
-                x = x.to(weight.dtype) * scale + shift
-            mean, divisor = self._shared_update(x, target[mine])
-            count = divisor if self._loss.kind == "cross_entropy" and self._loss.mean else len(rows)
-            loss += mean * count if self._loss.mean else mean
-            samples += count
-        self._optimizer.stepped()
-        return loss / samples
 
 
 def _checked_batch_size(value: int) -> int:

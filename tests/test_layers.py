@@ -82,7 +82,8 @@ ALLOWED_IMPORTS = {
     "_step_parts": {"_chains"},
     "_watch": {"_C"},
     "_optimizers": {"_chains", "_watch"},
-    "training": {"_C", "_optimizers", "_step_parts", "_watch"},
+    "_processes": {"_C", "_step_parts"},
+    "training": {"_C", "_optimizers", "_processes", "_step_parts", "_watch"},
     "check": {"functional", "reference", "autograd", "isa"},
 }
 

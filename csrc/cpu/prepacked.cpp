@@ -1,9 +1,6 @@
 // PackedMlp on the CPU: what it expects, and tensors to pointers.
 #include "prepacked.h"
 
-#include <ATen/EmptyTensor.h>
-#include <ATen/TensorSubclassLikeUtils.h>
-#include <ATen/TracerMode.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/util/Exception.h>
 
@@ -16,12 +13,6 @@ namespace {
 
 constexpr const char* kName = "prepack: ";
 
-// The binding goes around the dispatcher, which would have handled every other kind of tensor.
-bool is_plain(const at::Tensor& tensor) {
-  return tensor.device().is_cpu() && tensor.layout() == at::kStrided && !tensor.is_nested() &&
-         !at::isTensorSubclassLike(tensor);
-}
-
 template <class S>
 engine::PackedNetwork<S> pack(const std::vector<at::Tensor>& weights,
                               const std::vector<std::optional<at::Tensor>>& biases,
@@ -31,10 +22,11 @@ engine::PackedNetwork<S> pack(const std::vector<at::Tensor>& weights,
   for (size_t l = 0; l < weights.size(); ++l) {
     kept.push_back(with_plain_rows(weights[l].detach()));
     const engine::Matrix<const S> weight = matrix<S>(kept.back());
+    static const S no_elements{};  // a bias without elements is still a bias
     const S* bias = nullptr;
     if (biases[l].has_value()) {
       kept.push_back(biases[l]->detach().resolve_neg().contiguous());
-      bias = const_data<S>(kept.back());
+      bias = kept.back().numel() == 0 ? &no_elements : const_data<S>(kept.back());
     }
     layers.push_back(
         {weight.data, weight.ld, bias, weights[l].size(1), weights[l].size(0), relu.at(l)});
@@ -62,7 +54,8 @@ class PackedMlpOf final : public PackedMlp {
   std::vector<at::Tensor> weights() const override {
     std::vector<at::Tensor> result;
     for (int64_t l = 0; l < network_.depth(); ++l) {
-      result.push_back(at::empty({network_.layer(l).out, network_.layer(l).in}, options_));
+      result.push_back(
+          at::detail::empty_cpu({network_.layer(l).out, network_.layer(l).in}, options_));
       network_.unpack(l, data<S>(result.back()));
     }
     return result;
@@ -73,7 +66,7 @@ class PackedMlpOf final : public PackedMlp {
     for (int64_t l = 0; l < network_.depth(); ++l) {
       const engine::Layer<S>& layer = network_.layer(l);
       if (layer.bias == nullptr) continue;
-      result[l] = at::empty({layer.out}, options_);
+      result[l] = at::detail::empty_cpu({layer.out}, options_);
       std::copy_n(layer.bias, layer.out, data<S>(*result[l]));
     }
     return result;
@@ -82,7 +75,9 @@ class PackedMlpOf final : public PackedMlp {
  private:
   void check(const at::Tensor& input) const {
     const int64_t in = network_.layer(0).in;
-    TORCH_CHECK(is_plain(input), kName, "expected input to be a dense tensor on the CPU, got ",
+    TORCH_CHECK(is_plain(input), kName,
+                "expected input to be a dense tensor on the CPU, no subclass and not inside a "
+                "transform, got ",
                 input.toString());
     TORCH_CHECK(input.scalar_type() == options_.dtype().toScalarType(), kName,
                 "expected input of dtype ", options_.dtype(), " like the packed weights, got ",
@@ -94,8 +89,9 @@ class PackedMlpOf final : public PackedMlp {
                 "under torch.no_grad(), or call the model it was made from");
     TORCH_CHECK(!input._fw_grad(/*level=*/0).defined(), kName,
                 "expected input without a forward-mode tangent: a packed network has no gradients");
-    TORCH_CHECK(!at::tracer::impl::is_dispatch_enabled(), kName,
-                "a packed network cannot be traced; trace the model it was made from");
+    TORCH_CHECK(!is_watched(), kName,
+                "a packed network cannot be traced, nor run under a dispatch mode; do that with "
+                "the model it was made from");
   }
 
   const at::TensorOptions options_;
@@ -109,12 +105,14 @@ std::unique_ptr<PackedMlp> prepack(const std::vector<at::Tensor>& weights,
                                    const std::vector<bool>& relu) {
   OptionalTensors all_biases;
   for (const auto& bias : biases) all_biases.push_back(bias);
-  for (const at::Tensor& weight : weights) {
-    TORCH_CHECK(is_plain(weight), kName, "expected dense parameters on the CPU, got ",
-                weight.toString());
+  for (size_t l = 0; l < weights.size(); ++l) {
+    for (const at::Tensor& tensor : {weights[l], biases.at(l).value_or(weights[l])}) {
+      TORCH_CHECK(is_plain(tensor), kName, "expected dense parameters on the CPU, got ",
+                  tensor.toString());
+    }
   }
   const at::TensorOptions options = weights.at(0).options().requires_grad(false);
-  check_mlp(at::empty({0, weights[0].size(-1)}, options), weights, all_biases);
+  check_mlp(at::detail::empty_cpu({0, weights[0].size(-1)}, options), weights, all_biases);
   std::unique_ptr<PackedMlp> result;
   dispatch(weights[0].scalar_type(), [&](auto tag) {
     using S = decltype(tag);

@@ -1,8 +1,12 @@
 // Tensors as the engine sees them: pointers, rows, leading dimensions.
 #pragma once
 
+#include <ATen/EmptyTensor.h>
+#include <ATen/TensorSubclassLikeUtils.h>
+#include <ATen/TracerMode.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <c10/core/impl/TorchDispatchModeTLS.h>
 
 #include "engine/network.h"
 
@@ -25,13 +29,40 @@ inline at::Tensor with_plain_rows(const at::Tensor& tensor) {
   return has_plain_rows(values) ? values : values.contiguous();
 }
 
+// Storage may have been freed behind a tensor's back, as sharding does.
+inline void check_storage(const at::Tensor& tensor) {
+  if (tensor.numel() == 0) return;
+  const size_t wanted =
+      at::detail::computeStorageNbytes(tensor.sizes(), tensor.strides(), tensor.element_size(),
+                                       static_cast<size_t>(tensor.storage_offset()));
+  TORCH_CHECK(tensor.storage().nbytes() >= wanted, "pyfastnn: expected a tensor of shape ",
+              tensor.sizes(), " to have its ", wanted, " bytes of storage, got ",
+              tensor.storage().nbytes());
+}
+
 template <class S>
 S* data(const at::Tensor& tensor) {
+  check_storage(tensor);
   return static_cast<S*>(tensor.mutable_data_ptr());
 }
 template <class S>
 const S* const_data(const at::Tensor& tensor) {
+  check_storage(tensor);
   return static_cast<const S*>(tensor.const_data_ptr());
+}
+
+// ---- for bindings, which go around the dispatcher: it would have handled all of this ----
+
+// A dense tensor on the CPU, no subclass and not inside a functorch transform.
+inline bool is_plain(const at::Tensor& tensor) {
+  return tensor.device().is_cpu() && tensor.layout() == at::kStrided && !tensor.is_nested() &&
+         !tensor._is_zerotensor() && !at::isTensorSubclassLike(tensor);
+}
+
+// Whether something wants to see every operation: torch.jit.trace, make_fx, FakeTensorMode.
+inline bool is_watched() {
+  return at::tracer::impl::is_dispatch_enabled() ||
+         c10::impl::TorchDispatchModeTLS::any_modes_set();
 }
 
 template <class S>

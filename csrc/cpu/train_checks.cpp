@@ -1,6 +1,7 @@
 // What TrainPlan expects of parameters, optimizer state and batches. Changes nothing.
 #include <c10/util/Exception.h>
 
+#include "tensors.h"
 #include "training.h"
 
 namespace pyfastnn {
@@ -20,9 +21,8 @@ void TrainPlan::check_parameters() const {
     const at::Tensor& tensor = *planned.tensor;
     const bool is_weight = i % 2 == 0;
     const char* kind = is_weight ? "weight" : "bias";
-    TORCH_CHECK(tensor.device().is_cpu() && tensor.layout() == at::kStrided &&
-                    tensor.is_contiguous() && !tensor.is_neg(),
-                kName, "expected the ", kind, " of layer ", i / 2,
+    TORCH_CHECK(is_plain(tensor) && tensor.is_contiguous() && !tensor.is_neg(), kName,
+                "expected the ", kind, " of layer ", i / 2,
                 " to be a contiguous tensor on the CPU, got ", tensor.toString(), " of shape ",
                 tensor.sizes(), " and strides ", tensor.strides());
     TORCH_CHECK(
@@ -34,16 +34,21 @@ void TrainPlan::check_parameters() const {
     TORCH_CHECK(fits, kName, "expected the ", kind, " of layer ", i / 2, " of shape ",
                 is_weight ? "[N, " : "[", features, "], got ", tensor.sizes());
     if (is_weight) features = tensor.size(0);
+    TORCH_CHECK(!is_updated(planned) || !tensor.is_inference() || c10::InferenceMode::is_enabled(),
+                kName, "the ", kind, " of layer ", i / 2,
+                " was made in inference mode and can only be updated there");
+    check_storage(tensor);
     for (const at::Tensor& state : planned.state) {
       TORCH_CHECK(state.sizes() == tensor.sizes() && state.scalar_type() == dtype() &&
-                      state.device().is_cpu() && state.is_contiguous() && !state.is_neg(),
+                      is_plain(state) && state.is_contiguous() && !state.is_neg(),
                   kName, "expected the optimizer's state of the ", kind, " of layer ", i / 2,
                   " to be a contiguous ", dtype(), " tensor of shape ", tensor.sizes(), ", got ",
                   state.scalar_type(), " of shape ", state.sizes());
+      check_storage(state);
     }
     if (planned.step.has_value()) {
       const at::Tensor& step = *planned.step;
-      TORCH_CHECK(is_scalar(step) && step.device().is_cpu() &&
+      TORCH_CHECK(is_scalar(step) && is_plain(step) &&
                       (step.scalar_type() == at::kFloat || step.scalar_type() == at::kDouble),
                   kName,
                   "expected the optimizer's step counter to be a float scalar on the CPU, got ",
@@ -55,11 +60,15 @@ void TrainPlan::check_parameters() const {
 }
 
 void TrainPlan::check(const at::Tensor& x, const at::Tensor& target, bool allow_bytes) const {
+  TORCH_CHECK(!is_watched(), kName,
+              "a step cannot be traced, nor run under a dispatch mode: neither would see it");
   check_parameters();
   const int64_t in = parameters_[0].tensor->size(1);
   const int64_t out = parameters_[parameters_.size() - 2].tensor->size(0);
-  TORCH_CHECK(x.device().is_cpu() && x.layout() == at::kStrided && !x.is_nested(), kName,
-              "expected x to be a dense tensor on the CPU, got ", x.toString());
+  TORCH_CHECK(is_plain(x), kName,
+              "expected x to be a dense tensor on the CPU, no subclass and not inside a transform, "
+              "got ",
+              x.toString());
   TORCH_CHECK(x.dim() == 2 && x.size(1) == in, kName, "expected x of shape [M, ", in, "], got ",
               x.sizes());
   const bool known = x.scalar_type() == dtype() ||
@@ -69,9 +78,13 @@ void TrainPlan::check(const at::Tensor& x, const at::Tensor& target, bool allow_
               allow_bytes ? " or uint8" : "", ", got ", x.scalar_type());
   TORCH_CHECK(!x.requires_grad(), kName,
               "expected x not to require grad: no gradient of the input is computed");
-  TORCH_CHECK(target.device().is_cpu() && target.layout() == at::kStrided && !target.is_nested(),
-              kName, "expected target to be a dense tensor on the CPU, got ", target.toString());
+  TORCH_CHECK(is_plain(target), kName,
+              "expected target to be a dense tensor on the CPU, no subclass and not inside a "
+              "transform, got ",
+              target.toString());
   TORCH_CHECK(!target.requires_grad(), kName, "expected target not to require grad");
+  check_storage(x);
+  check_storage(target);
   if (loss_.kind == engine::LossKind::kCrossEntropy) {
     TORCH_CHECK(target.scalar_type() == at::kLong, kName,
                 "expected target of dtype int64 (class indices), got ", target.scalar_type());

@@ -48,7 +48,7 @@ TrainPlan::TrainPlan(std::vector<PlannedParameter> parameters, std::vector<bool>
       compute_bfloat16_(compute_bfloat16) {}
 
 void TrainPlan::set_groups(const std::vector<std::vector<double>>& groups) {
-  rules_.clear();
+  std::vector<engine::UpdateRule> rules;
   for (const std::vector<double>& g : groups) {
     engine::UpdateRule rule;
     rule.kind = optimizer_;
@@ -65,8 +65,9 @@ void TrainPlan::set_groups(const std::vector<std::vector<double>>& groups) {
       rule.eps = g.at(5);
       rule.decoupled = g.at(6) != 0;
     }
-    rules_.push_back(rule);
+    rules.push_back(rule);
   }
+  rules_ = std::move(rules);
 }
 
 template <class Body>
@@ -110,17 +111,27 @@ template <class P>
 engine::Batch<P> TrainPlan::batch_of(const at::Tensor& x, const at::Tensor& target) const {
   engine::Batch<P> batch;
   batch.rows = x.size(0);
-  batch.x = x.const_data_ptr();
+  batch.x = const_data<char>(x);
   batch.ld = x.stride(0);
   batch.kind = x.scalar_type() == at::kByte       ? engine::InputKind::kBytes
                : x.scalar_type() == at::kBFloat16 ? engine::InputKind::kCompute
                                                   : engine::InputKind::kParameters;
   if (loss_.kind == engine::LossKind::kCrossEntropy) {
-    batch.classes = target.const_data_ptr<int64_t>();
+    batch.classes = const_data<int64_t>(target);
   } else {
-    batch.targets = static_cast<const P*>(target.const_data_ptr());
+    batch.targets = const_data<P>(target);
   }
   return batch;
+}
+
+// The rows of x; copied if they are also a parameter's, which changes while they are read.
+at::Tensor TrainPlan::rows_of(const at::Tensor& x) const {
+  const at::Tensor rows = with_plain_rows(x);
+  for (const PlannedParameter& planned : parameters_) {
+    if (is_updated(planned) && planned.tensor->storage().is_alias_of(rows.storage()))
+      return rows.clone();
+  }
+  return rows;
 }
 
 void TrainPlan::begin_update() {
@@ -157,17 +168,18 @@ double TrainPlan::train(std::vector<engine::TrainedLayer<engine::Accumulator<S>>
 at::Tensor TrainPlan::step(const at::Tensor& x, const at::Tensor& target,
                            std::optional<double> max_norm) {
   check(x, target, /*allow_bytes=*/false);
-  const at::Tensor rows = with_plain_rows(x), targets = target.resolve_neg().contiguous();
+  const at::Tensor rows = rows_of(x), targets = target.resolve_neg().contiguous();
   const double divisor = mean_ ? count(targets, nullptr, 0, rows.size(0)) : 1;
-  begin_update();
+  const at::Tensor result = at::detail::empty_cpu({}, at::TensorOptions().dtype(dtype()));
   const double loss = dispatch([&](auto tag) {
     using S = decltype(tag);
     using P = engine::Accumulator<S>;
+    const engine::Batch<P> batch = batch_of<P>(rows, targets);
+    begin_update();
     auto trained = layers<P>();
-    return train<S>(trained, batch_of<P>(rows, targets), 1 / divisor, max_norm) / divisor;
+    return train<S>(trained, batch, 1 / divisor, max_norm) / divisor;
   });
   end_update();
-  at::Tensor result = at::empty({}, parameters_[0].tensor->options().requires_grad(false));
   if (dtype() == at::kDouble) {
     *result.mutable_data_ptr<double>() = loss;
   } else {
@@ -188,7 +200,7 @@ int64_t TrainPlan::gradient_count() const {
 BatchLoss TrainPlan::gradients(const at::Tensor& x, const at::Tensor& target,
                                const at::Tensor& gradients) {
   check(x, target, /*allow_bytes=*/false);
-  const at::Tensor rows = with_plain_rows(x), targets = target.resolve_neg().contiguous();
+  const at::Tensor rows = rows_of(x), targets = target.resolve_neg().contiguous();
   const double sum = dispatch([&](auto tag) {
     using S = decltype(tag);
     using P = engine::Accumulator<S>;
@@ -221,7 +233,7 @@ double TrainPlan::run_epoch(const at::Tensor& x, const at::Tensor& target,
                             bool drop_last, double scale, double shift,
                             std::optional<double> max_norm) {
   check(x, target, /*allow_bytes=*/true);
-  const at::Tensor rows = with_plain_rows(x), targets = target.resolve_neg().contiguous();
+  const at::Tensor rows = rows_of(x), targets = target.resolve_neg().contiguous();
   TORCH_CHECK(!order.has_value() || order->device().is_cpu(),
               "TrainStep: expected order on the CPU");
   const int64_t* index = order.has_value() ? order->const_data_ptr<int64_t>() : nullptr;

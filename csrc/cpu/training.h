@@ -73,6 +73,7 @@ class TrainPlan {
   std::vector<engine::TrainedLayer<P>> layers() const;
   template <class P>
   engine::Batch<P> batch_of(const at::Tensor& x, const at::Tensor& target) const;
+  at::Tensor rows_of(const at::Tensor& x) const;
   double count(const at::Tensor& target, const int64_t* index, int64_t first, int64_t rows) const;
   template <class S>
   double train(std::vector<engine::TrainedLayer<engine::Accumulator<S>>>& layers,
