@@ -11,10 +11,6 @@ namespace {
 constexpr int64_t kABlockBytes = 128 * 1024;
 constexpr int64_t kBBlockBytes = 512 * 1024;
 
-// Panels of B that serve more rows than this are copied first: the copy costs 2 of (rows) vector
-// operations, and a panel in one piece avoids cache-set conflicts and TLB misses.
-constexpr int64_t kRowsWorthPacking = 48;
-
 // A in layout kColumns whose rows lie far apart is packed for so many panels of B: every step along
 // k would read another page (wgrad of 1024-1024, batch 1024, AVX2 on Zen 4: 25.1 -> 22.5 ms).
 constexpr int64_t kManyPanels = 16;
@@ -156,6 +152,9 @@ class BlockLoops {
       panel_.relu = args_.relu;
       panel_.mask = args_.mask == nullptr ? nullptr : args_.mask + rows.begin * args_.ld_mask + j;
       panel_.ld_mask = args_.ld_mask;
+      panel_.wanted =
+          args_.wanted == nullptr ? nullptr : args_.wanted + rows.begin * args_.ld_wanted + j;
+      panel_.ld_wanted = args_.ld_wanted;
       (is_short() ? kernels_.gemm_short : kernels_.gemm_panel)(panel_);
     }
   }

@@ -27,6 +27,9 @@ struct Gemm {
   int64_t ld_mask = 0;
   bool first = true, last = true;
   Accumulator<S>* sums = nullptr;
+  // What the caller will read when C is there, [m, n]: fetched into the cache meanwhile; or null.
+  const Accumulator<S>* wanted = nullptr;
+  int64_t ld_wanted = 0;
 };
 
 // Rows of A that one block of k keeps in the L2 cache.

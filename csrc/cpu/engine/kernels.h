@@ -69,6 +69,8 @@ struct PanelArgs {
   const S* mask;  // [m, n] or null: c = 0 where mask <= 0 (the ReLU output of the layer below), so
                   // NaN passes
   int64_t ld_mask;
+  const Accumulator<S>* wanted;  // [m, n] or null: fetched into the cache, for the caller
+  int64_t ld_wanted;
 };
 
 // A matrix kernel holds at most this many vectors of B in registers; wider panels serve very small

@@ -7,6 +7,10 @@
 
 namespace pyfastnn::engine {
 
+// Panels of B that serve more rows than this are copied first: the copy costs 2 of (rows) vector
+// operations, and a panel in one piece avoids cache-set conflicts and TLB misses.
+inline constexpr int64_t kRowsWorthPacking = 48;
+
 template <class S>
 struct Operand {
   const S* data;

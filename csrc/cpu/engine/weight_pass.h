@@ -12,14 +12,12 @@
 
 namespace pyfastnn::engine {
 
-// A block of dW that is turned into an update while it is in the L2 cache.
+// A block of dW that is turned into an update while it is in the L2 cache, and the columns of X
+// that it is made from: for up to 16 rows of the batch X alone, since writing dW would be all the
+// work.
 inline constexpr int64_t kBlockBytes = 128 * 1024;
-
-// Up to so many rows of the batch, writing dW would be all the work. X stays in so much of the L2
-// cache then: wide blocks, so that parameters are read in long pieces (4096-4096, 8 rows, with 16
-// KB: 18.1 ms a step, so: 14.1).
+inline constexpr int64_t kXBytes = 256 * 1024;
 inline constexpr int64_t kShortRows = 16;
-inline constexpr int64_t kShortXBytes = 256 * 1024;
 
 // What is known of the part when rows have gone forward and back.
 template <class S>
@@ -95,8 +93,11 @@ class WeightPass {
     if (part_.layers[task.layer].bias.needs_gradient && task.in.begin == 0) sum_biases(task, own);
   }
 
-  // dW[out, in] (+)= of this part, to `to` whose rows lie `ld` apart.
-  void multiply_weights(int64_t l, Range out, Range in, P* to, int64_t ld, bool first) const {
+  // dW[out, in] (+)= of this part, to `to` whose rows lie `ld` apart. `packed`: X[:, in], or null.
+  // `weights`: W[out, in] if it will be wanted next.
+  void multiply_weights(int64_t l, Range out, Range in, P* to, int64_t ld, bool first,
+                        const PackedOperand<S>* packed = nullptr,
+                        const P* weights = nullptr) const {
     const Matrix<const S> x = part_.inputs[l];
     Gemm<S> args =
         wgrad<S>(part_.net[l], part_.rows, {part_.dz[l].data + out.begin, part_.dz[l].ld},
@@ -104,6 +105,9 @@ class WeightPass {
     args.m = out.size();
     args.n = in.size();
     args.first = first;
+    args.b_packed = packed;
+    args.wanted = weights;
+    args.ld_wanted = part_.layers[l].in;
     if constexpr (!std::is_same_v<S, P>) {
       args.n = ld;  // sums in P: [m, n]
       args.sums = to;
@@ -123,29 +127,57 @@ class WeightPass {
     }
   }
 
-  // The gradient is never stored as a whole: block by block it becomes an update.
+  // The gradient is never stored as a whole: block by block it becomes an update. Blocks are wide
+  // and flat, so that parameters are read and written in long pieces.
   void update_by_blocks(const WeightTask& task, Scratch& own) const {
     const TrainedLayer<P>& layer = part_.layers[task.layer];
     if (!layer.weight.is_updated || task.out.size() == 0 || task.in.size() == 0) return;
-    const int64_t rows = task.out.size(), element = sizeof(P);
-    const auto columns_in = [&](int64_t bytes, int64_t depth) {
-      const int64_t panel = panel_width(part_.kernels);
-      return std::max<int64_t>(1, bytes / (depth * element * panel)) * panel;
-    };
+    const int64_t batch = std::max<int64_t>(1, part_.rows);
     if constexpr (std::is_same_v<S, P>) {
       if (part_.rows <= kShortRows) {
-        update_by_columns(task, columns_in(kShortXBytes, std::max<int64_t>(1, part_.rows)), own);
+        update_by_columns(task, columns_in(kXBytes, batch), own);
         return;
       }
     }
-    const int64_t columns = std::min(task.in.size(), columns_in(kBlockBytes, rows));
+    const bool packs = task.out.size() > kRowsWorthPacking;
+    const int64_t columns =
+        std::min(task.in.size(), columns_in(kXBytes, packs ? batch : task.out.size()));
+    const int64_t tile = part_.kernels.max_rows[kPanelVectors];
+    const int64_t flat = kBlockBytes / (columns * static_cast<int64_t>(sizeof(P)));
+    const int64_t rows =
+        std::min(task.out.size(), packs ? std::max(tile, flat / tile * tile) : task.out.size());
     P* block = own.take_array<P>(rows * columns);
     for (int64_t j = task.in.begin; j < task.in.end; j += columns) {
+      Scratch::Frame frame(own);
       const Range in{j, std::min(j + columns, task.in.end)};
-      multiply_weights(task.layer, task.out, in, block, in.size(), /*first=*/true);
-      update_block(layer.weight, task.out.begin * layer.in + j, rows, in.size(), layer.in,
-                   {block, in.size()}, 1);
+      const PackedOperand<S> x = packs ? pack_input(task.layer, in, own) : PackedOperand<S>{};
+      for (int64_t i = task.out.begin; i < task.out.end; i += rows) {
+        const Range out{i, std::min(i + rows, task.out.end)};
+        // The parameters come from memory while their gradient is made.
+        multiply_weights(task.layer, out, in, block, in.size(), /*first=*/true,
+                         packs ? &x : nullptr, layer.weight.data + i * layer.in + j);
+        update_block(layer.weight, i * layer.in + j, out.size(), in.size(), layer.in,
+                     {block, in.size()}, 1);
+      }
     }
+  }
+
+  // Whole panels of columns, `depth` elements each, in so many bytes.
+  int64_t columns_in(int64_t bytes, int64_t depth) const {
+    const int64_t panel = panel_width(part_.kernels);
+    return std::max<int64_t>(1, bytes / (depth * static_cast<int64_t>(sizeof(P)) * panel)) * panel;
+  }
+
+  // Columns of X in panels, for all blocks of rows of dW.
+  PackedOperand<S> pack_input(int64_t l, Range in, Scratch& own) const {
+    const Kernels<S>& kernels = part_.kernels;
+    const Operand<S> x{part_.inputs[l].data + in.begin, part_.inputs[l].ld, Layout::kRows};
+    const int64_t panels = panel_count(kernels, in.size()),
+                  bytes = panel_bytes(kernels, part_.rows);
+    void* packed = own.take(panels * bytes);
+    for (int64_t panel = 0; panel < panels; ++panel)
+      pack_panel(kernels, x, part_.rows, in.size(), panel, packed);
+    return {packed, bytes};
   }
 
   // Few rows: the gradient is not even a block, it becomes an update in the registers.
