@@ -147,7 +147,7 @@ class PackedMLP(nn.Module):
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedMLP:
-        moved = fn(torch.empty(0, dtype=self._dtype))
+        moved = fn(torch.empty(0, dtype=self._dtype, device="cpu"))
         if moved.dtype != self._dtype or moved.device.type != "cpu":
             raise RuntimeError(
                 f"prepack: packed weights stay {self._dtype} on the CPU and cannot become "

@@ -23,22 +23,30 @@ const PackedOperand<S>* operand(const std::vector<PackedOperand<S>>& packed, siz
   return packed.empty() ? nullptr : &packed[layer];
 }
 
+// Rows [row, row + count) through all layers; multiply(args) computes each of them.
+template <class S, class Multiply>
+void run_layers(const std::vector<Layer<S>>& layers, const std::vector<PackedOperand<S>>& packed,
+                int64_t row, int64_t count, Matrix<const S> input,
+                const std::vector<Matrix<S>>& outputs, const Multiply& multiply) {
+  Scratch& scratch = Scratch::of_this_thread();
+  Scratch::Frame frame(scratch);
+  Matrix<const S> h = rows_from(input, row);
+  for (size_t l = 0; l < layers.size(); ++l) {
+    const Matrix<S> output = output_rows(layers[l], outputs[l], row, count, scratch);
+    Gemm<S> args = fprop(layers[l], count, h, output);
+    args.b_packed = operand(packed, l);
+    multiply(args);
+    h = {output.data, output.ld};
+  }
+}
+
 template <class S>
 void forward_by_layers(const Kernels<S>& kernels, const std::vector<Layer<S>>& layers,
                        const std::vector<PackedOperand<S>>& packed, int64_t rows,
                        Matrix<const S> input, const std::vector<Matrix<S>>& outputs) {
-  Scratch& scratch = Scratch::of_this_thread();
   for (int64_t row = 0; row < rows; row += kPartRows) {
-    Scratch::Frame frame(scratch);
-    const int64_t count = std::min(kPartRows, rows - row);
-    Matrix<const S> h = rows_from(input, row);
-    for (size_t l = 0; l < layers.size(); ++l) {
-      const Matrix<S> output = output_rows(layers[l], outputs[l], row, count, scratch);
-      Gemm<S> args = fprop(layers[l], count, h, output);
-      args.b_packed = operand(packed, l);
-      gemm_by_columns(kernels, args);
-      h = {output.data, output.ld};
-    }
+    run_layers(layers, packed, row, std::min(kPartRows, rows - row), input, outputs,
+               [&](const Gemm<S>& args) { gemm_by_columns(kernels, args); });
   }
 }
 
@@ -51,18 +59,9 @@ void forward_by_tiles(const Kernels<S>& kernels, const std::vector<Layer<S>>& la
   const int threads = threads_for(work);
   const int64_t step = balanced_tile(kernels, rows, tile, threads);
   parallel_tasks(divide_up(rows, step), threads, [&](int64_t task) {
-    Scratch& own = Scratch::of_this_thread();
-    Scratch::Frame frame(own);
     const int64_t row = task * step;
-    const int64_t count = std::min(step, rows - row);
-    Matrix<const S> h = rows_from(input, row);
-    for (size_t l = 0; l < layers.size(); ++l) {
-      const Matrix<S> output = output_rows(layers[l], outputs[l], row, count, own);
-      Gemm<S> args = fprop(layers[l], count, h, output);
-      args.b_packed = operand(packed, l);
-      gemm(kernels, args, {0, count}, {0, layers[l].out});
-      h = {output.data, output.ld};
-    }
+    run_layers(layers, packed, row, std::min(step, rows - row), input, outputs,
+               [&](const Gemm<S>& args) { gemm(kernels, args, {0, args.m}, {0, args.n}); });
   });
 }
 
