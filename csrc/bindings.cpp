@@ -1,6 +1,7 @@
 // Python module pyfastnn._C. The operators register themselves when it is loaded; bound are the
 // choice of ISA, the training step, which changes tensors in place and keeps state between calls,
-// and packed networks, for which the dispatcher would be a third of a small call.
+// packed networks, for which the dispatcher would be a third of a small call, and direct calls of
+// the operators.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
@@ -9,6 +10,7 @@
 #include "cpu/engine/isa.h"
 #include "cpu/prepacked.h"
 #include "cpu/training.h"
+#include "direct_calls.h"
 #include "snapshot.h"
 
 namespace py = pybind11;
@@ -26,6 +28,7 @@ PYBIND11_MODULE(_C, m) {
   m.def(
       "torch_version", [] { return TORCH_VERSION; },
       "The torch version this module was compiled against.");
+  pyfastnn::add_direct_calls(m.ptr());
 
   py::class_<pyfastnn::Snapshot>(m, "Snapshot")
       .def(py::init([](const py::list& dicts, const py::list& lists, const py::list& tensors) {

@@ -9,6 +9,7 @@ _loading.check_build()  # before _C: a module built for another torch dies of an
 from pyfastnn import _C as _C  # noqa: E402 - registers torch.ops.pyfastnn
 from pyfastnn import _batching as _batching  # noqa: E402 - vmap rules of these operators
 from pyfastnn import autograd, functional  # noqa: E402
+from pyfastnn.fusion import FusionReport, fuse, fusion_report, unfuse  # noqa: E402
 from pyfastnn.isa import active_isa, available_isas, force_isa  # noqa: E402
 from pyfastnn.modules import MLP, LinearReLU  # noqa: E402
 from pyfastnn.packing import prepack  # noqa: E402
@@ -21,6 +22,7 @@ except _metadata.PackageNotFoundError:  # a source tree on sys.path, built in pl
 
 __all__ = [
     "MLP",
+    "FusionReport",
     "LinearReLU",
     "TrainStep",
     "__version__",
@@ -29,5 +31,8 @@ __all__ = [
     "available_isas",
     "force_isa",
     "functional",
+    "fuse",
+    "fusion_report",
     "prepack",
+    "unfuse",
 ]

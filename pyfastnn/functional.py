@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pyfastnn import _C
+
 # Looked up once: every access through torch.ops costs more than the call into C++.
 _linear_relu = torch.ops.pyfastnn.linear_relu.default
 _mlp = torch.ops.pyfastnn.mlp.default
@@ -37,8 +39,11 @@ def linear_relu(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
         >>> y.shape
         torch.Size([32, 128])
     """
-    output: Tensor = _linear_relu(input, weight, bias)
-    return output
+    if not torch.compiler.is_compiling():  # Dynamo knows operators, not functions of C
+        output = _C.linear_relu(input, weight, bias)
+        if output is not NotImplemented:
+            return output
+    return _linear_relu(input, weight, bias)  # type: ignore[no-any-return]
 
 
 def mlp(
@@ -77,5 +82,8 @@ def mlp(
         >>> mlp(torch.randn(32, 784), weights, [None, None]).shape
         torch.Size([32, 10])
     """
-    output: Tensor = _mlp(input, weights, biases, activate_last)
-    return output
+    if not torch.compiler.is_compiling():
+        output = _C.mlp(input, weights, biases, activate_last)
+        if output is not NotImplemented:
+            return output
+    return _mlp(input, weights, biases, activate_last)  # type: ignore[no-any-return]

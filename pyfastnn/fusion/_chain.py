@@ -1,0 +1,125 @@
+"""A chain of linear layers with ReLUs between them, called as one operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as _module
+
+from pyfastnn import functional
+from pyfastnn.modules import LinearReLU
+
+RELU = "relu"  # a ReLU that is a function or a method, not a module
+Part = nn.Module | str
+
+
+class Chain:
+    """``relu(... relu(input @ W_0.T + b_0) ... @ W_L.T + b_L)``, with or without the last ReLU.
+
+    Args:
+        names: of the parts, for people.
+        parts: the modules in the order of their calls, RELU where a function is called. Modules
+            other than linear layers and ReLUs do nothing (dropout in evaluation, identity).
+    """
+
+    def __init__(self, names: Sequence[str], parts: Sequence[Part]) -> None:
+        self.names = tuple(names)
+        self.parts = tuple(parts)
+        self.linears = tuple(part for part in parts if isinstance(part, nn.Linear))
+        self._others = tuple(
+            part for part in parts if isinstance(part, nn.Module) and part not in self.linears
+        )
+        acting = [part for part in parts if not does_nothing(part)]
+        self._activate_last = not is_plain_linear(acting[-1])
+        self.__name__ = "chain"  # torch.fx asks functions for it
+
+    def __call__(self, input: Tensor) -> Tensor:
+        """Run fused, or part by part if something asks for it; see :meth:`reason`."""
+        arguments = _arguments(self.linears, self._others) if input.is_cpu else None
+        if arguments is None:
+            return self._run_parts(input)
+        return functional.mlp(input, *arguments, self._activate_last)
+
+    def reason(self) -> str | None:
+        """Say why the next call would run part by part; None if it would run fused."""
+        if _arguments(self.linears, self._others) is not None:
+            return None
+        for name, part in zip(self.names, self.parts, strict=True):
+            if isinstance(part, nn.Module) and (why := why_not(part)):
+                return f"{name} {why}"
+        return "a hook is registered for all modules"
+
+    def _run_parts(self, input: Tensor) -> Tensor:
+        for part in self.parts:
+            input = torch.relu(input) if isinstance(part, str) else part(input)
+        return input
+
+
+def is_plain_linear(part: Part) -> bool:
+    """Say whether a part is a linear layer without a ReLU of its own."""
+    return type(part) is nn.Linear
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Say whether a module is a linear layer of any kind, fusible or not."""
+    return isinstance(module, nn.Linear) or type(module).__name__.endswith("Linear")
+
+
+def does_nothing(part: Part) -> bool:
+    """Say whether a part of a chain returns its input."""
+    return isinstance(part, (nn.Identity, nn.Dropout))
+
+
+def why_not(module: nn.Module) -> str | None:
+    """Say what about a linear layer, ReLU or dropout keeps it out of a fused call, if anything."""
+    state = module.__dict__
+    if is_linear(module) and type(module) not in (nn.Linear, LinearReLU):
+        cls = type(module)
+        name = f"{cls.__module__}.Linear" if cls.__name__ == "Linear" else cls.__name__
+        return f"is a {name}, not a Linear"
+    if _is_watched(state):
+        return "has a hook"
+    if "forward" in state:
+        return "has a forward of its own"
+    if isinstance(module, nn.Linear) and not {"weight", "bias"} <= state["_parameters"].keys():
+        return "computes its parameters"
+    return None
+
+
+def _is_watched(state: dict[str, object]) -> bool:
+    return bool(
+        state["_forward_hooks"]
+        or state["_forward_pre_hooks"]
+        or state["_backward_hooks"]
+        or state["_backward_pre_hooks"]
+    )
+
+
+def _arguments(
+    linears: Sequence[nn.Linear], others: Sequence[nn.Module]
+) -> tuple[list[Tensor], list[Tensor | None]] | None:
+    """Collect weights and biases, anew at every call; None if the parts must run one by one."""
+    if (
+        _module._global_forward_hooks
+        or _module._global_forward_pre_hooks
+        or _module._global_backward_hooks
+        or _module._global_backward_pre_hooks
+        or torch._C._get_tracing_state()  # torch.jit.trace cannot record mlp's list of biases
+    ):
+        return None
+    weights: list[Tensor] = []
+    biases: list[Tensor | None] = []
+    for linear in linears:
+        state = linear.__dict__
+        parameters = state["_parameters"]
+        if "forward" in state or _is_watched(state) or len(parameters) < 2:
+            return None
+        weights.append(parameters["weight"])
+        biases.append(parameters["bias"])
+    for other in others:
+        state = other.__dict__
+        if "forward" in state or _is_watched(state):
+            return None
+    return weights, biases

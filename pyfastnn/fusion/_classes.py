@@ -1,0 +1,119 @@
+"""Classes of fused modules: the module's own class with another forward."""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+from pyfastnn.fusion._programs import Program, Programs, is_proxy, make, refused
+from pyfastnn.fusion._trace import Unknown
+
+_STATE = "_fused_programs"
+_made: dict[type[nn.Module], type[nn.Module]] = {}
+
+
+class Fused:
+    """Mixin of all fused classes; ``_fused_base`` is the class that the user wrote."""
+
+    _fused_base: type[nn.Module]
+
+    def __init_subclass__(cls) -> None:
+        """Keep a hook of the user's class for its subclasses from seeing this one."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Name the user's class: the fused one exists in this process only."""
+        reduced = super().__reduce_ex__(protocol)
+        if isinstance(reduced, tuple) and reduced[0] is copyreg.__newobj__:  # type: ignore[attr-defined]
+            cls, *args = reduced[1]
+            return (_new, (cls._fused_base, *args), *reduced[2:])
+        return reduced
+
+
+def is_fused(module: nn.Module) -> bool:
+    """Say whether a module has a fused class."""
+    return isinstance(module, Fused)
+
+
+def enter(module: nn.Module) -> None:
+    """Give a module the fused class of its class.
+
+    Raises:
+        TypeError: if its class does not allow that.
+    """
+    module.__class__ = fused_class(type(module))
+
+
+def leave(module: nn.Module) -> None:
+    """Give a fused module its own class back."""
+    module.__dict__.pop(_STATE, None)
+    module.__class__ = type(module)._fused_base  # type: ignore[attr-defined]
+
+
+def fused_class(base: type[nn.Module]) -> type[nn.Module]:
+    """Return the fused class of a class, always the same."""
+    if base not in _made:
+        metaclass: Any = type(base)
+        _made[base] = metaclass(
+            base.__name__,
+            (Fused, base),
+            {
+                "__module__": base.__module__,
+                "__qualname__": base.__qualname__,
+                "__doc__": base.__doc__,
+                "_fused_base": base,
+                "forward": _fused_forward(base.forward),
+            },
+        )
+    return _made[base]
+
+
+def programs_of(module: nn.Module) -> Programs:
+    """Return the programs of a fused module; they belong to this very object."""
+    programs: Programs | None = module.__dict__.get(_STATE)
+    if programs is None or programs.owner != id(module):
+        programs = module.__dict__[_STATE] = Programs(id(module))
+    return programs
+
+
+def own_forward(module: nn.Module) -> Any:
+    """Return the forward that the user wrote."""
+    return getattr(type(module), "_fused_base", type(module)).forward
+
+
+def usual_program(module: nn.Module) -> Program:
+    """Return the program for tensors as arguments, and the defaults of the others."""
+    forward = own_forward(module)
+    parameters = list(inspect.signature(forward).parameters.values())[1:]
+    if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
+        return refused(forward, "it has keyword arguments without defaults")
+    args = [
+        Unknown(torch.Tensor)
+        for p in parameters
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if not args and any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        args.append(Unknown(torch.Tensor))
+    return make(module, forward, tuple(args), {})
+
+
+def _fused_forward(plain: Any) -> Any:
+    @functools.wraps(plain)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling() or any(map(is_proxy, args)):
+            return plain(self, *args, **kwargs)
+        program = programs_of(self).find(self, plain, args, kwargs)
+        if program.chains:
+            return program.run(self, *args, *kwargs.values())
+        return plain(self, *args, **kwargs)
+
+    return forward
+
+
+def _new(base: type[nn.Module], *args: Any) -> nn.Module:
+    cls = fused_class(base)
+    return cls.__new__(cls, *args)

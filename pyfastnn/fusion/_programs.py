@@ -1,0 +1,122 @@
+"""What a fused module runs: one traced forward for each kind of arguments and state it meets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor, fx, nn
+
+from pyfastnn.fusion._chain import Chain
+from pyfastnn.fusion._reads import Reads, Refusal
+from pyfastnn.fusion._rewrite import rewrite
+from pyfastnn.fusion._trace import HOOKS, Unknown, trace
+
+_MOST = 8  # programs for one kind of arguments: what changes at every call is not worth tracing
+_CONSTANTS = (type(None), bool, str)
+
+
+class Program(NamedTuple):
+    """A rewritten forward, right as long as ``reads`` hold."""
+
+    reads: Reads
+    run: Callable[..., Any]
+    chains: list[Chain]
+    left: dict[str, str]
+    refusal: str | None = None  # why it is the module's own forward
+
+
+class Programs:
+    """Programs of one module; a copy or a pickle of the module starts with none."""
+
+    def __init__(self, owner: int = 0) -> None:
+        self.owner = owner
+        self._known: dict[Any, list[Program]] = {}
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[Programs], tuple[()]]:
+        """Leave everything out: a copy has other children."""
+        return Programs, ()
+
+    def find(
+        self,
+        root: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Program:
+        """Return the program for a call ``forward(root, *args, **kwargs)``."""
+        key = (
+            type(args[0])
+            if len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
+            else (tuple(map(_kind, args)), tuple((k, _kind(v)) for k, v in kwargs.items()))
+        )
+        state = root.__dict__
+        known = self._known.get(key, ())
+        for program in known:
+            if program.reads.hold(state):
+                return program
+        if len(known) == _MOST:
+            return refused(forward, "what it reads from its attributes changes all the time")
+        program = make(root, forward, *_unknown(args, kwargs))
+        with self._lock:
+            self._known[key] = [program, *known]
+        return program
+
+    def current(self, root: nn.Module) -> list[Program]:
+        """Return the programs that calls of a module in its present state have run."""
+        return [
+            program
+            for known in self._known.values()
+            for program in known
+            if program.reads.hold(root.__dict__)
+        ]
+
+
+def make(
+    root: nn.Module,
+    forward: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Program:
+    """Trace a forward and fuse its chains; the forward itself if that cannot be right."""
+    try:
+        graph, reads = trace(root, forward, args, kwargs, is_leaf)
+    except Refusal as refusal:
+        return refused(forward, str(refusal))
+    run, chains, left = rewrite(graph, root, reads)
+    return Program(reads, run if chains else forward, chains, left)
+
+
+def refused(forward: Callable[..., Any], reason: str) -> Program:
+    """Return the module's own forward, and why."""
+    return Program(Reads(), forward, [], {}, reason)
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Say whether a child is called as it is: all but plain Sequentials."""
+    base = getattr(type(module), "_fused_base", type(module))
+    return (
+        base is not nn.Sequential
+        or "forward" in module.__dict__
+        or any(module.__dict__[hooks] for hooks in HOOKS)
+    )
+
+
+def _kind(value: Any) -> Any:
+    return (type(value), value) if isinstance(value, _CONSTANTS) else type(value)
+
+
+def _unknown(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def replace(value: Any) -> Any:
+        return value if isinstance(value, _CONSTANTS) else Unknown(type(value))
+
+    return tuple(map(replace, args)), {name: replace(value) for name, value in kwargs.items()}
+
+
+def is_proxy(value: Any) -> bool:
+    """Say whether a value is being traced by somebody's ``torch.fx``."""
+    return issubclass(type(value), fx.Proxy)

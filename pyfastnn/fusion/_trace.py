@@ -1,0 +1,266 @@
+"""Traces a module's forward with ``torch.fx``, and notes all that the trace depends on.
+
+``torch.fx`` alone freezes whatever is not a tensor: flags, constants, random numbers, the state of
+grad mode. Here attributes and globals are noted (:mod:`pyfastnn.fusion._reads`), operations on no
+argument are recorded like all others, and whatever else could change from call to call is refused.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import fx, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from pyfastnn.fusion._calls import Calls
+from pyfastnn.fusion._reads import MISSING, Reads, Refusal
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+# Read by nn.Module itself while it makes a call; a hook or a forward of its own makes a leaf.
+_MACHINERY = {"__dict__", *nn.Module().__dict__} - {"training", "_modules"}
+_tracing = threading.RLock()  # torch.fx patches nn.Module while it traces
+
+
+class Trace(NamedTuple):
+    """A graph of calls of the children, of functions and methods, and what it depends on."""
+
+    graph: fx.Graph
+    reads: Reads
+
+
+def trace(
+    root: nn.Module,
+    forward: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    is_leaf: Callable[[nn.Module], bool],
+) -> Trace:
+    """Trace ``forward(root, *args, **kwargs)``.
+
+    Args:
+        root: the module.
+        forward: its forward as a function.
+        args: as in the call; :class:`Unknown` instead of what is not a constant.
+        kwargs: likewise.
+        is_leaf: whether a child is recorded as one call, not entered.
+
+    Raises:
+        Refusal: if the trace would not be right for every call with such arguments.
+    """
+    tracer = _Tracer(root, forward, args, kwargs, is_leaf)
+    with _tracing, _patched(tracer), _RecordAll(tracer), tracer.calls.watched():
+        try:
+            graph = tracer.trace(root)
+        except Refusal:
+            raise
+        except Exception as error:
+            tracer.calls.refuse_what_was_seen()
+            message = str(error).strip().split("\n")[0]
+            raise Refusal(f"tracing it failed: {type(error).__name__}: {message}") from error
+        finally:
+            changed = tracer.reads.restore_contents()
+            del tracer.root, tracer._call  # the tracer is part of a cycle, the model must not be
+    tracer.calls.refuse_what_was_seen()
+    if changed:
+        raise Refusal("it changes a list or a dict of the model")
+    return Trace(graph, tracer.reads)
+
+
+class Unknown(NamedTuple):
+    """Stands for an argument that differs from call to call."""
+
+    type: type
+
+
+class _Argument(fx.Proxy):
+    """A value of a known type, or of an unknown one about which nobody may ask."""
+
+    known_type: type | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Record the access; ``hasattr`` and ``getattr`` with a default need a true answer."""
+        frame = sys._getframe(1)
+        opcode = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+        by_torch = frame.f_globals.get("__name__", "").split(".")[0] == "torch"
+        if opcode not in ("LOAD_ATTR", "LOAD_METHOD") and not by_torch:
+            if self.known_type is None or not hasattr(self.known_type, name):
+                raise Refusal(f"it asks whether a value has an attribute {name}")
+        return super().__getattr__(name)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        asking = sys._getframe(1).f_globals.get("__name__", "")
+        if asking.split(".")[0] in ("torch", "pyfastnn", "inspect", "copy"):
+            return _Argument
+        if self.known_type is None:
+            raise Refusal("it asks for the type of a value that it computes")
+        return self.known_type
+
+
+class _Tracer(fx.Tracer):
+    proxy_buffer_attributes = True  # read at every call, as parameters are
+
+    def __init__(
+        self,
+        root: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        is_leaf: Callable[[nn.Module], bool],
+    ) -> None:
+        super().__init__()
+        self.reads = Reads()
+        self.calls = Calls(self.reads)
+        self.thread = threading.get_ident()
+        self._call = root, forward, args, kwargs
+        self._is_leaf = is_leaf
+
+    def create_args_for_root(self, *_: Any, **__: Any) -> tuple[Callable[..., Any], list[Any]]:
+        """Return the call, with a placeholder for every argument in the order of the call."""
+        root, forward, args, kwargs = self._call
+        given = [
+            self._placeholder(index, value) for index, value in enumerate([*args, *kwargs.values()])
+        ]
+        named = dict(zip(kwargs, given[len(args) :], strict=True))
+
+        def call() -> Any:
+            return forward(root, *given[: len(args)], **named)
+
+        return call, []
+
+    def _placeholder(self, index: int, value: Any) -> Any:
+        proxy = self.create_proxy("placeholder", f"argument_{index}", (), {})
+        if not isinstance(value, Unknown):
+            return value
+        object.__setattr__(proxy, "known_type", value.type)
+        return proxy
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Wrap a node."""
+        return _Argument(node, self)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Say whether a child is recorded as one call; one that is entered must keep no hooks."""
+        if self._is_leaf(m):
+            return True
+        for hooks in HOOKS:
+            self.reads.content(m.__dict__[hooks], "its hooks")
+        self.reads.item(m.__dict__, "forward", MISSING, "its forward")
+        return False
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+    ) -> Any:
+        """Record a call of a child; other threads make theirs as always."""
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Record that a parameter is read; other threads read theirs as always."""
+        if threading.get_ident() != self.thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def create_arg(self, a: Any) -> Any:
+        """Refuse tensors that the model does not hold: ``torch.fx`` would add them to it."""
+        if isinstance(a, torch.Tensor) and not self._is_held(a):
+            raise Refusal("it uses a tensor that is neither a parameter nor an attribute")
+        return super().create_arg(a)
+
+    def _is_held(self, tensor: torch.Tensor) -> bool:
+        held = [*self.root.parameters(), *self.root.buffers(), *self.tensor_attrs]
+        return any(tensor is one for one in held)
+
+    def note_read(self, module: nn.Module, name: str, by_torch: bool) -> None:
+        """Note what an attribute access found in the instance, in its members, in its class."""
+        state = object.__getattribute__(module, "__dict__")
+        described = f"{type(module).__name__}.{name}"
+        if name == "_modules":
+            self.reads.content(state["_modules"], described)
+        elif name in _MACHINERY:
+            if not by_torch:
+                raise Refusal(f"it reads {described}")
+        elif name in state:
+            self._note_entry(module, name, state[name], described)
+        elif name in state["_modules"]:
+            self.reads.item(state["_modules"], name, state["_modules"][name], described)
+        elif name in state["_parameters"] or name in state["_buffers"]:
+            self.reads.presence(state["_parameters"], name)
+            self.reads.presence(state["_buffers"], name)
+        elif hasattr(type(module), name):
+            value = getattr(type(module), name)
+            if not hasattr(value, "__get__") and not name.startswith("__"):
+                self.reads.attribute(type(module), name, value, described)
+        else:  # hasattr, or getattr with a default
+            self._note_entry(module, name, MISSING, described)
+            for members in ("_modules", "_parameters", "_buffers"):
+                self.reads.item(state[members], name, MISSING, described)
+            self.reads.attribute(type(module), name, MISSING, described)
+
+    def _note_entry(self, module: nn.Module, name: str, value: Any, described: str) -> None:
+        if module is self.root:
+            self.reads.attribute_of_root(name, value, described)
+        else:
+            self.reads.item(module.__dict__, name, value, described)
+
+
+class _RecordAll(TorchFunctionMode):
+    """Records operations on real tensors, and on none: they run at every call."""
+
+    def __init__(self, tracer: _Tracer) -> None:
+        super().__init__()
+        self._tracer = tracer
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Record a call."""
+        kwargs = kwargs or {}
+        if func.__name__ == "__get__" or any(
+            type(leaf) is _Argument or issubclass(type(leaf), fx.Proxy)
+            for leaf in pytree.tree_leaves((args, kwargs))
+        ):
+            return func(*args, **kwargs)
+        if isinstance(func, type(torch.Tensor.add)):
+            return self._tracer.create_proxy("call_method", func.__name__, args, kwargs)
+        return self._tracer.create_proxy("call_function", func, args, kwargs)
+
+
+@contextmanager
+def _patched(tracer: _Tracer) -> Iterator[None]:
+    """Make every module report what is read from it, and refuse what is written."""
+    plain_set, plain_delete = nn.Module.__setattr__, nn.Module.__delattr__
+
+    def read(module: nn.Module, name: str) -> Any:
+        if threading.get_ident() == tracer.thread:
+            reader = sys._getframe(1).f_globals.get("__name__", "")
+            tracer.note_read(module, name, by_torch=reader.split(".")[0] in ("torch", "pyfastnn"))
+        return object.__getattribute__(module, name)
+
+    def write(module: nn.Module, name: str, value: Any) -> None:
+        if threading.get_ident() == tracer.thread:
+            raise Refusal(f"it assigns {type(module).__name__}.{name}")
+        plain_set(module, name, value)
+
+    def delete(module: nn.Module, name: str) -> None:
+        if threading.get_ident() == tracer.thread:
+            raise Refusal(f"it deletes {type(module).__name__}.{name}")
+        plain_delete(module, name)
+
+    nn.Module.__getattribute__ = read  # type: ignore[method-assign, assignment]
+    nn.Module.__setattr__ = write  # type: ignore[method-assign, assignment]
+    nn.Module.__delattr__ = delete  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del nn.Module.__getattribute__
+        nn.Module.__setattr__ = plain_set  # type: ignore[method-assign]
+        nn.Module.__delattr__ = plain_delete  # type: ignore[method-assign]
