@@ -9,6 +9,7 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/threshold_backward.h>
+#include <torch/csrc/autograd/forward_grad.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/saved_variable.h>
@@ -148,6 +149,11 @@ bool any_forward_grad(const variable_list& args) {
   return false;
 }
 
+// Under no_grad, unless forward-mode AD is on: not even a look at the arguments is needed.
+bool nothing_to_record() {
+  return !at::GradMode::is_enabled() && !torch::autograd::ForwardADLevel::try_get_by_idx(/*idx=*/0);
+}
+
 // `run` computes the outputs of all layers below autograd.
 template <class Run>
 at::Tensor record(const char* label, const variable_list& args, bool activate_last,
@@ -178,6 +184,10 @@ at::Tensor record(const char* label, const variable_list& args, bool activate_la
 
 at::Tensor linear_relu_autograd(const at::Tensor& input, const at::Tensor& weight,
                                 const std::optional<at::Tensor>& bias) {
+  if (nothing_to_record()) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return linear_relu(input, weight, bias);
+  }
   return record("LinearReluBackward", {input, weight, bias.value_or(at::Tensor())},
                 /*activate_last=*/true,
                 [&](bool) { return std::vector<at::Tensor>{linear_relu(input, weight, bias)}; });
@@ -185,6 +195,10 @@ at::Tensor linear_relu_autograd(const at::Tensor& input, const at::Tensor& weigh
 
 at::Tensor mlp_autograd(const at::Tensor& input, at::TensorList weights,
                         const OptionalTensors& biases, bool activate_last) {
+  if (nothing_to_record()) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return mlp(input, weights, biases, activate_last);
+  }
   check_mlp(input, weights, biases);  // the lists are walked in step below
   const variable_list args = as_args(input, weights, biases);
   return record("MlpBackward", args, activate_last, [&](bool keep_hidden) {

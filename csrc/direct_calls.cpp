@@ -25,6 +25,19 @@ std::optional<at::Tensor> optional_tensor(PyObject* object) {
 
 bool modes_are_off() { return !at::impl::torch_function_mode_enabled(); }
 
+// Lets other Python threads run, unless the call is over sooner than the lock changes hands (0.1
+// us, and the next one may have to wait for it).
+class Unlocked {
+ public:
+  Unlocked(const at::Tensor& input, const at::Tensor& weight) {
+    constexpr int64_t kSmall = 1 << 18;  // 32 rows of 16 features and 16 outputs
+    if (input.numel() * weight.numel() >= kSmall) released_.emplace();
+  }
+
+ private:
+  std::optional<pybind11::gil_scoped_release> released_;
+};
+
 PyObject* not_implemented() { return Py_NewRef(Py_NotImplemented); }
 
 PyObject* linear_relu_direct(PyObject* /*module*/, PyObject* const* args, Py_ssize_t count) {
@@ -38,7 +51,7 @@ PyObject* linear_relu_direct(PyObject* /*module*/, PyObject* const* args, Py_ssi
   const std::optional<at::Tensor> bias = optional_tensor(args[2]);
   at::Tensor output;
   {
-    pybind11::gil_scoped_release unlocked;
+    const Unlocked unlocked(input, weight);
     output = linear_relu(input, weight, bias);
   }
   return THPVariable_Wrap(std::move(output));
@@ -68,7 +81,7 @@ PyObject* mlp_direct(PyObject* /*module*/, PyObject* const* args, Py_ssize_t cou
   }
   at::Tensor output;
   {
-    pybind11::gil_scoped_release unlocked;
+    const Unlocked unlocked(input, weights.empty() ? input : weights[0]);
     output = mlp(input, weights, biases, args[3] == Py_True);
   }
   return THPVariable_Wrap(std::move(output));

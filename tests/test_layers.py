@@ -104,7 +104,13 @@ ALLOWED_IMPORTS = {
         "fusion._programs",
         "modules",
     },
-    "fusion/__init__": {"fusion._classes", "fusion._copy", "fusion._report", "modules"},
+    "fusion/__init__": {
+        "fusion._chain",
+        "fusion._classes",
+        "fusion._copy",
+        "fusion._report",
+        "modules",
+    },
 }
 
 

@@ -1,5 +1,6 @@
 // CPU kernels of the operators. Tensors stop here: the engine sees pointers, sizes and leading
 // dimensions.
+#include <c10/util/SmallVector.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -13,7 +14,7 @@ namespace {
 
 // The tensors of a call with plain rows; keeps copies alive.
 struct Parameters {
-  std::vector<at::Tensor> weights, biases;  // a missing bias is undefined
+  c10::SmallVector<at::Tensor, 4> weights, biases;  // a missing bias is undefined
 
   void add(const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
     weights.push_back(with_plain_rows(weight));
@@ -96,7 +97,7 @@ std::vector<at::Tensor> empty_gradients(const at::Tensor& input, at::TensorList 
     return c10::multiply_integers(sizes[i]) > c10::multiply_integers(sizes[j]);
   });
   std::vector<at::Tensor> grads(sizes.size());
-  for (size_t i : order) grads[i] = at::empty(sizes[i], input.options());
+  for (size_t i : order) grads[i] = empty_like_input(sizes[i], input);
   return grads;
 }
 

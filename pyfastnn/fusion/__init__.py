@@ -9,6 +9,7 @@ from torch import fx, nn
 from torch.jit import ScriptModule
 
 from pyfastnn.fusion import _classes
+from pyfastnn.fusion._chain import is_linear
 from pyfastnn.fusion._copy import copy_sharing_tensors
 from pyfastnn.fusion._report import FusionReport, nothing_fused, report_on
 from pyfastnn.modules import MLP, LinearReLU
@@ -128,7 +129,7 @@ def _may_have_chains(module: nn.Module) -> bool:
     """Leave alone what torch and pyfastnn wrote, but for Sequential, and traced programs."""
     if isinstance(module, (MLP, LinearReLU, ScriptModule, fx.GraphModule, _classes.Fused)):
         return False
-    if "forward" in module.__dict__ or not any(True for _ in module.children()):
+    if "forward" in module.__dict__ or not any(map(is_linear, module.modules())):
         return False
     return type(module) is nn.Sequential or not type(module).__module__.startswith("torch.")
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pyfastnn.fusion._programs import Program, Programs, is_proxy, make, refused
+from pyfastnn.fusion._programs import Program, Programs, make, refused
 from pyfastnn.fusion._trace import Unknown
 
 _STATE = "_fused_programs"
@@ -104,7 +104,7 @@ def usual_program(module: nn.Module) -> Program:
 def _fused_forward(plain: Any) -> Any:
     @functools.wraps(plain)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_compiling() or any(map(is_proxy, args)):
+        if torch.compiler.is_compiling():
             return plain(self, *args, **kwargs)
         program = programs_of(self).find(self, plain, args, kwargs)
         if program.chains:

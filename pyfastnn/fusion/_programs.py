@@ -47,16 +47,16 @@ class Programs:
         kwargs: dict[str, Any],
     ) -> Program:
         """Return the program for a call ``forward(root, *args, **kwargs)``."""
-        key = (
-            type(args[0])
-            if len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
-            else (tuple(map(_kind, args)), tuple((k, _kind(v)) for k, v in kwargs.items()))
-        )
+        key: Any = Tensor
+        if len(args) != 1 or kwargs or type(args[0]) is not Tensor:
+            key = tuple(map(_kind, args)), tuple((k, _kind(v)) for k, v in kwargs.items())
         state = root.__dict__
         known = self._known.get(key, ())
         for program in known:
             if program.reads.hold(state):
                 return program
+        if any(issubclass(type(value), fx.Proxy) for value in (*args, *kwargs.values())):
+            return refused(forward, "torch.fx traces it as it was written")
         if len(known) == _MOST:
             return refused(forward, "what it reads from its attributes changes all the time")
         program = make(root, forward, *_unknown(args, kwargs))
@@ -115,8 +115,3 @@ def _unknown(
         return value if isinstance(value, _CONSTANTS) else Unknown(type(value))
 
     return tuple(map(replace, args)), {name: replace(value) for name, value in kwargs.items()}
-
-
-def is_proxy(value: Any) -> bool:
-    """Say whether a value is being traced by somebody's ``torch.fx``."""
-    return issubclass(type(value), fx.Proxy)

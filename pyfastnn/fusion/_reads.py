@@ -98,21 +98,21 @@ class Reads:
     def hold(self, root: dict[str, Any]) -> bool:
         """Say whether all is as it was; ``root`` is the ``__dict__`` of the traced module."""
         for name, value in self._root:
-            now = root.get(name, MISSING)
-            if now is not value and not _same_constant(now, value):
+            if root.get(name, MISSING) is not value and _differs(root.get(name, MISSING), value):
                 return False
         for where, key, value in self._items:
-            now = where.get(key, MISSING)
-            if now is not value and not _same_constant(now, value):
+            if where.get(key, MISSING) is not value and _differs(where.get(key, MISSING), value):
                 return False
         for owner, name, value in self._attributes:
-            now = getattr(owner, name, MISSING)
-            if now is not value and not _same_constant(now, value):
+            if _differs(getattr(owner, name, MISSING), value):
                 return False
         for where, key, present in self._present:
             if (where.get(key) is not None) is not present:
                 return False
-        return all(inside == copy for inside, copy in self._contents)
+        for inside, copy in self._contents:
+            if inside != copy:
+                return False
+        return True
 
     def restore_contents(self) -> bool:
         """Undo what the trace itself changed in place; say whether it did."""
@@ -143,5 +143,6 @@ def _is_comparable(value: Any) -> bool:
     return _is_constant(value) or isinstance(value, _IDENTITIES)
 
 
-def _same_constant(now: Any, value: Any) -> bool:
-    return type(now) is type(value) and _is_constant(value) and bool(now == value)
+def _differs(now: Any, value: Any) -> bool:
+    same = now is value or (type(now) is type(value) and _is_constant(value) and now == value)
+    return not same

@@ -55,7 +55,7 @@ def trace(
         Refusal: if the trace would not be right for every call with such arguments.
     """
     tracer = _Tracer(root, forward, args, kwargs, is_leaf)
-    with _tracing, _patched(tracer), _RecordAll(tracer), tracer.calls.watched():
+    with _tracing, _patched(tracer):
         try:
             graph = tracer.trace(root)
         except Refusal:
@@ -119,6 +119,7 @@ class _Tracer(fx.Tracer):
         self.reads = Reads()
         self.calls = Calls(self.reads)
         self.thread = threading.get_ident()
+        self.listening = False  # to what the forward reads, not to what torch.fx reads meanwhile
         self._call = root, forward, args, kwargs
         self._is_leaf = is_leaf
 
@@ -131,9 +132,23 @@ class _Tracer(fx.Tracer):
         named = dict(zip(kwargs, given[len(args) :], strict=True))
 
         def call() -> Any:
-            return forward(root, *given[: len(args)], **named)
+            with _RecordAll(self), self.calls.watched(), self._listening(True):
+                return forward(root, *given[: len(args)], **named)
 
         return call, []
+
+    @contextmanager
+    def _listening(self, listen: bool) -> Iterator[None]:
+        before, self.listening = self.listening, listen
+        try:
+            yield
+        finally:
+            self.listening = before
+
+    def create_proxy(self, *args: Any, **kwargs: Any) -> fx.Proxy:
+        """Record a node."""
+        with self._listening(False):
+            return super().create_proxy(*args, **kwargs)
 
     def _placeholder(self, index: int, value: Any) -> Any:
         proxy = self.create_proxy("placeholder", f"argument_{index}", (), {})
@@ -167,7 +182,8 @@ class _Tracer(fx.Tracer):
         """Record that a parameter is read; other threads read theirs as always."""
         if threading.get_ident() != self.thread:
             return attr_val
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
+        with self._listening(False):
+            return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def create_arg(self, a: Any) -> Any:
         """Refuse tensors that the model does not hold: ``torch.fx`` would add them to it."""
@@ -240,18 +256,18 @@ def _patched(tracer: _Tracer) -> Iterator[None]:
     plain_set, plain_delete = nn.Module.__setattr__, nn.Module.__delattr__
 
     def read(module: nn.Module, name: str) -> Any:
-        if threading.get_ident() == tracer.thread:
+        if tracer.listening and threading.get_ident() == tracer.thread:
             reader = sys._getframe(1).f_globals.get("__name__", "")
             tracer.note_read(module, name, by_torch=reader.split(".")[0] in ("torch", "pyfastnn"))
         return object.__getattribute__(module, name)
 
     def write(module: nn.Module, name: str, value: Any) -> None:
-        if threading.get_ident() == tracer.thread:
+        if tracer.listening and threading.get_ident() == tracer.thread:
             raise Refusal(f"it assigns {type(module).__name__}.{name}")
         plain_set(module, name, value)
 
     def delete(module: nn.Module, name: str) -> None:
-        if threading.get_ident() == tracer.thread:
+        if tracer.listening and threading.get_ident() == tracer.thread:
             raise Refusal(f"it deletes {type(module).__name__}.{name}")
         plain_delete(module, name)
 
