@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn
 from torch.nn.modules import module as _module
 
+from pyfastnn.fusion._classes import own_class
 from pyfastnn.modules import MLP, LinearReLU
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -30,8 +31,8 @@ def chain_of(model: nn.Module, who: str, ignores: Callable[[nn.Module], bool]) -
     """Read a model as a chain of linear layers with ReLUs behind some of them.
 
     Args:
-        model: nested ``nn.Sequential`` or ``MLP`` of ``nn.Linear``, ``LinearReLU``, ``nn.ReLU``
-            and a leading ``nn.Flatten``, or one of these alone.
+        model: nested ``nn.Sequential`` (fused or not) or ``MLP`` of ``nn.Linear``,
+            ``LinearReLU``, ``nn.ReLU`` and a leading ``nn.Flatten``, or one of these alone.
         who: whose name messages start with.
         ignores: whether a module may be left out.
 
@@ -76,7 +77,7 @@ def _leaves(name: str, module: nn.Module, who: str) -> Iterator[tuple[str, nn.Mo
         raise TypeError(f"{who}: {where} has a hook, which would not run")
     if "forward" in module.__dict__:
         raise TypeError(f"{who}: {where} has a forward of its own, which would not run")
-    if type(module) in (nn.Sequential, MLP):
+    if own_class(module) in (nn.Sequential, MLP):
         for key, child in module._modules.items():
             if child is None:
                 raise TypeError(f"{who}: child {key} of {where} is None")

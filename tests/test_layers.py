@@ -77,7 +77,7 @@ ALLOWED_IMPORTS = {
     "_batching": {"reference"},
     "autograd": {"functional", "reference"},
     "modules": {"functional"},
-    "_chains": {"modules"},
+    "_chains": {"fusion", "modules"},
     "packing": {"_C", "_chains"},
     "_step_parts": {"_chains"},
     "_watch": {"_C"},

@@ -74,12 +74,14 @@ class Calls:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Watch this thread; a profiler that runs is stopped meanwhile."""
-        before = sys.getprofile()
+        before: Any = sys.getprofile()
         sys.setprofile(self._notice)
         try:
             yield
         finally:
-            sys.setprofile(before)
+            sys.setprofile(before if callable(before) else None)
+            if hasattr(before, "enable"):  # that of cProfile is not a function
+                before.enable()
 
     def refuse_what_was_seen(self) -> None:
         """Raise the first refusal; the watcher itself must not raise inside other people's code."""

@@ -51,7 +51,7 @@ def enter(module: nn.Module) -> None:
 def leave(module: nn.Module) -> None:
     """Give a fused module its own class back."""
     module.__dict__.pop(_STATE, None)
-    module.__class__ = type(module)._fused_base  # type: ignore[attr-defined]
+    module.__class__ = own_class(module)
 
 
 def fused_class(base: type[nn.Module]) -> type[nn.Module]:
@@ -80,14 +80,14 @@ def programs_of(module: nn.Module) -> Programs:
     return programs
 
 
-def own_forward(module: nn.Module) -> Any:
-    """Return the forward that the user wrote."""
-    return getattr(type(module), "_fused_base", type(module)).forward
+def own_class(module: nn.Module) -> type[nn.Module]:
+    """Return the class that a module has without ``fuse``."""
+    return getattr(type(module), "_fused_base", type(module))
 
 
 def usual_program(module: nn.Module) -> Program:
     """Return the program for tensors as arguments, and the defaults of the others."""
-    forward = own_forward(module)
+    forward: Any = own_class(module).forward
     parameters = list(inspect.signature(forward).parameters.values())[1:]
     if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
         return refused(forward, "it has keyword arguments without defaults")

@@ -32,7 +32,7 @@ class Programs:
 
     def __init__(self, owner: int = 0) -> None:
         self.owner = owner
-        self._known: dict[Any, list[Program]] = {}
+        self._known: dict[Any, list[Program]] = {}  # newest first
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[Programs], tuple[()]]:
@@ -58,8 +58,10 @@ class Programs:
         if any(issubclass(type(value), fx.Proxy) for value in (*args, *kwargs.values())):
             return refused(forward, "torch.fx traces it as it was written")
         if len(known) == _MOST:
-            return refused(forward, "what it reads from its attributes changes all the time")
-        program = make(root, forward, *_unknown(args, kwargs))
+            program = refused(forward, "what it reads changes all the time")
+            known = []
+        else:
+            program = make(root, forward, *_unknown(args, kwargs))
         with self._lock:
             self._known[key] = [program, *known]
         return program

@@ -56,10 +56,11 @@ def report_on(model: nn.Module) -> FusionReport:
         elif _classes.is_fused(module):
             for program in _programs(module):
                 _tell_program(report, told, path, module, program)
+    programs: dict[nn.Module, Program] = {}
     for path, module in model.named_modules():
         if is_linear(module) and module not in told:
             told.add(module)
-            report.left.setdefault(path or "model", _why_alone(model, path, module))
+            report.left.setdefault(path or "model", _why_alone(model, path, module, programs))
     return report
 
 
@@ -90,7 +91,9 @@ def _tell_program(
             report.left[_join(path, name)] = reason
 
 
-def _why_alone(model: nn.Module, path: str, module: nn.Module) -> str:
+def _why_alone(
+    model: nn.Module, path: str, module: nn.Module, programs: dict[nn.Module, Program]
+) -> str:
     """Say why no fused call holds a linear layer, from the forward of the module it belongs to."""
     if reason := why_not(module):
         return reason
@@ -102,7 +105,7 @@ def _why_alone(model: nn.Module, path: str, module: nn.Module) -> str:
         if not parents:
             return "is alone"
         parents.pop()
-    program = _classes.usual_program(owner)
+    program = programs.setdefault(owner, programs.get(owner) or _classes.usual_program(owner))
     name = type(owner).__name__
     if program.refusal is not None:
         return f"{name}.forward runs as written: {program.refusal}"
