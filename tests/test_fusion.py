@@ -14,6 +14,7 @@ from torch import nn
 
 import pyfastnn
 from pyfastnn.fusion import _programs
+from pyfastnn.fusion._classes import Fused
 
 SAVED = [lambda m: pickle.loads(pickle.dumps(m)), copy.deepcopy]
 
@@ -52,7 +53,7 @@ def x(rows: int = 5) -> torch.Tensor:
 @pytest.mark.parametrize("model_class", models.FUSED)
 def test_a_model_is_fused_and_computes_what_it_did(model_class):
     plain, fused = doubled(model_class)
-    assert pyfastnn.fusion_report(fused).fused
+    assert pyfastnn.fusion_report(fused).fused and isinstance(fused, Fused)
     for mode in (True, False, True):
         for model in (plain, fused):
             model.train(mode)

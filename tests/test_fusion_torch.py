@@ -26,9 +26,28 @@ def close(got, want) -> None:
 def test_compile_has_no_graph_breaks(model_class, dynamic):
     torch._dynamo.reset()
     plain, fused = doubled(model_class)
+    fused(x())  # before it is compiled
     compiled = torch.compile(fused, fullgraph=True, backend="aot_eager", dynamic=dynamic)
     for rows in (5, 5, 8):
         close(run(compiled, x(rows)), run(plain, x(rows)))
+
+
+@pytest.mark.parametrize("model_class", models.FUSED)
+def test_a_compiled_model_calls_the_operator(model_class):
+    torch._dynamo.reset()
+    plain, fused = doubled(model_class)
+    fused(x())
+    code = []
+
+    def backend(graph, _):
+        code.append(graph.code)
+        return graph
+
+    torch.manual_seed(1)
+    got = torch.compile(fused, fullgraph=True, backend=backend)(x())
+    torch.manual_seed(1)
+    close(got, plain(x()))
+    assert "pyfastnn.mlp" in code[0]
 
 
 @pytest.mark.parametrize("strict", [False, True])

@@ -48,8 +48,9 @@ def fuse(model: Model, inplace: bool = False) -> Model:
         UserWarning: if there was nothing to fuse, with the reasons.
 
     Note:
-        Under ``torch.compile`` and ``torch.export`` the forward runs as it was written, and the
-        compiler sees PyTorch's own operations. On devices other than the CPU too.
+        ``torch.export`` and ``torch.fx`` see the forward as it was written. ``torch.compile`` sees
+        the fused calls if the model has been called, in this mode and with such arguments, before
+        it is compiled; else PyTorch's own operations, as on devices other than the CPU.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
@@ -59,7 +60,7 @@ def fuse(model: Model, inplace: bool = False) -> Model:
     if not inplace:
         model = copy_sharing_tensors(model)  # type: ignore[assignment]
     for module in model.modules():
-        if _may_have_chains(module) and _classes.usual_program(module).chains:
+        if _may_have_chains(module):
             _classes.enter(module)
     if not any(map(_is_ours, model.modules())):
         warnings.warn(f"fuse: nothing to fuse: {nothing_fused(model)}", UserWarning, stacklevel=2)

@@ -27,6 +27,7 @@ _TORCH = (
     "torch._ops",
     "torch._VF",
     "torch._jit_internal",
+    "torch._dynamo.utils",  # callbacks of its weak references, when the forward frees a module
     "torch.utils._pytree",
 )
 _STANDARD = {

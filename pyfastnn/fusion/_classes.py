@@ -40,12 +40,13 @@ def is_fused(module: nn.Module) -> bool:
 
 
 def enter(module: nn.Module) -> None:
-    """Give a module the fused class of its class.
-
-    Raises:
-        TypeError: if its class does not allow that.
-    """
+    """Give a module the fused class of its class, if its forward has a chain."""
+    program = usual_program(module)
+    if not program.chains:
+        return
     module.__class__ = fused_class(type(module))
+    if len(_usual_args(module) or ()) == 1:
+        programs_of(module).keep(torch.Tensor, [program])
 
 
 def leave(module: nn.Module) -> None:
@@ -87,29 +88,38 @@ def own_class(module: nn.Module) -> type[nn.Module]:
 
 def usual_program(module: nn.Module) -> Program:
     """Return the program for tensors as arguments, and the defaults of the others."""
+    args = _usual_args(module)
     forward: Any = own_class(module).forward
-    parameters = list(inspect.signature(forward).parameters.values())[1:]
-    if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
+    if args is None:
         return refused(forward, "it has keyword arguments without defaults")
-    args = [
+    return make(module, forward, args, {})
+
+
+def _usual_args(module: nn.Module) -> tuple[Unknown, ...] | None:
+    parameters = list(inspect.signature(own_class(module).forward).parameters.values())[1:]
+    if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
+        return None
+    args = tuple(
         Unknown(torch.Tensor)
         for p in parameters
         if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    if not args and any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        args.append(Unknown(torch.Tensor))
-    return make(module, forward, tuple(args), {})
+    )
+    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return args or (Unknown(torch.Tensor),) * takes_any
 
 
 def _fused_forward(plain: Any) -> Any:
     @functools.wraps(plain)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_exporting():  # an exported program holds the names of parameters
             return plain(self, *args, **kwargs)
-        program = programs_of(self).find(self, plain, args, kwargs)
-        if program.chains:
-            return program.run(self, *args, *kwargs.values())
-        return plain(self, *args, **kwargs)
+        programs = programs_of(self)
+        program = programs.known(self, args, kwargs)
+        if program is None and not torch.compiler.is_compiling():
+            program = programs.add(self, plain, args, kwargs)
+        if program is None or not program.chains:
+            return plain(self, *args, **kwargs)
+        return program.run(self, *args, *kwargs.values())
 
     return forward
 

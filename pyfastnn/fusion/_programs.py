@@ -15,6 +15,9 @@ from pyfastnn.fusion._trace import HOOKS, Unknown, trace
 
 _MOST = 8  # programs for one kind of arguments: what changes at every call is not worth tracing
 _CONSTANTS = (type(None), bool, str)
+Forward = Callable[..., Any]
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
 
 
 class Program(NamedTuple):
@@ -39,32 +42,32 @@ class Programs:
         """Leave everything out: a copy has other children."""
         return Programs, ()
 
-    def find(
-        self,
-        root: nn.Module,
-        forward: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Program:
-        """Return the program for a call ``forward(root, *args, **kwargs)``."""
-        key: Any = Tensor
-        if len(args) != 1 or kwargs or type(args[0]) is not Tensor:
-            key = tuple(map(_kind, args)), tuple((k, _kind(v)) for k, v in kwargs.items())
+    def known(self, root: nn.Module, args: Args, kwargs: Kwargs) -> Program | None:
+        """Return the program for such a call, if there is one already. Dynamo can trace it."""
         state = root.__dict__
-        known = self._known.get(key, ())
-        for program in known:
+        for program in self._known.get(_key(args, kwargs), ()):
             if program.reads.hold(state):
                 return program
+        return None
+
+    def add(self, root: nn.Module, forward: Forward, args: Args, kwargs: Kwargs) -> Program:
+        """Make a program for a call ``forward(root, *args, **kwargs)``."""
         if any(issubclass(type(value), fx.Proxy) for value in (*args, *kwargs.values())):
             return refused(forward, "torch.fx traces it as it was written")
+        key = _key(args, kwargs)
+        known = self._known.get(key, [])
         if len(known) == _MOST:
             program = refused(forward, "what it reads changes all the time")
             known = []
         else:
             program = make(root, forward, *_unknown(args, kwargs))
-        with self._lock:
-            self._known[key] = [program, *known]
+        self.keep(key, [program, *known])
         return program
+
+    def keep(self, key: Any, programs: list[Program]) -> None:
+        """Have programs from now on for one kind of arguments; Tensor is a single one."""
+        with self._lock:
+            self._known[key] = programs
 
     def current(self, root: nn.Module) -> list[Program]:
         """Return the programs that calls of a module in its present state have run."""
@@ -78,9 +81,9 @@ class Programs:
 
 def make(
     root: nn.Module,
-    forward: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    forward: Forward,
+    args: Args,
+    kwargs: Kwargs,
 ) -> Program:
     """Trace a forward and fuse its chains; the forward itself if that cannot be right."""
     try:
@@ -91,7 +94,7 @@ def make(
     return Program(reads, run if chains else forward, chains, left)
 
 
-def refused(forward: Callable[..., Any], reason: str) -> Program:
+def refused(forward: Forward, reason: str) -> Program:
     """Return the module's own forward, and why."""
     return Program(Reads(), forward, [], {}, reason)
 
@@ -106,13 +109,18 @@ def is_leaf(module: nn.Module) -> bool:
     )
 
 
+def _key(args: Args, kwargs: Kwargs) -> Any:
+    """Return what calls must have in common to run the same program."""
+    if len(args) == 1 and not kwargs and type(args[0]) is Tensor:
+        return Tensor
+    return tuple(map(_kind, args)), tuple((name, _kind(v)) for name, v in kwargs.items())
+
+
 def _kind(value: Any) -> Any:
     return (type(value), value) if isinstance(value, _CONSTANTS) else type(value)
 
 
-def _unknown(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _unknown(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
     def replace(value: Any) -> Any:
         return value if isinstance(value, _CONSTANTS) else Unknown(type(value))
 

@@ -120,6 +120,7 @@ class _Tracer(fx.Tracer):
         self.calls = Calls(self.reads)
         self.thread = threading.get_ident()
         self.listening = False  # to what the forward reads, not to what torch.fx reads meanwhile
+        self._members = {id(module) for module in root.modules()}
         self._call = root, forward, args, kwargs
         self._is_leaf = is_leaf
 
@@ -136,6 +137,12 @@ class _Tracer(fx.Tracer):
                 return forward(root, *given[: len(args)], **named)
 
         return call, []
+
+    def listens_to(self, module: nn.Module) -> bool:
+        """Say whether an access counts: of this thread, by the forward, to a part of the model."""
+        if not self.listening or threading.get_ident() != self.thread:
+            return False
+        return id(module) in self._members  # else the forward made it, like a slice of a list
 
     @contextmanager
     def _listening(self, listen: bool) -> Iterator[None]:
@@ -256,18 +263,18 @@ def _patched(tracer: _Tracer) -> Iterator[None]:
     plain_set, plain_delete = nn.Module.__setattr__, nn.Module.__delattr__
 
     def read(module: nn.Module, name: str) -> Any:
-        if tracer.listening and threading.get_ident() == tracer.thread:
+        if tracer.listens_to(module):
             reader = sys._getframe(1).f_globals.get("__name__", "")
             tracer.note_read(module, name, by_torch=reader.split(".")[0] in ("torch", "pyfastnn"))
         return object.__getattribute__(module, name)
 
     def write(module: nn.Module, name: str, value: Any) -> None:
-        if tracer.listening and threading.get_ident() == tracer.thread:
+        if tracer.listens_to(module):
             raise Refusal(f"it assigns {type(module).__name__}.{name}")
         plain_set(module, name, value)
 
     def delete(module: nn.Module, name: str) -> None:
-        if tracer.listening and threading.get_ident() == tracer.thread:
+        if tracer.listens_to(module):
             raise Refusal(f"it deletes {type(module).__name__}.{name}")
         plain_delete(module, name)
 
