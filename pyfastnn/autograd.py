@@ -88,7 +88,8 @@ class MLPFunction(torch.autograd.Function):
                 "MLPFunction: expected a weight and a bias (a tensor or None) for every layer, "
                 f"got {len(parameters)} parameters"
             )
-        return _ops.mlp(input, parameters[::2], parameters[1::2], activate_last)  # type: ignore[no-any-return]
+        weights: Sequence[Tensor] = parameters[::2]  # type: ignore[assignment]
+        return functional.mlp(input, weights, parameters[1::2], activate_last)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -1,5 +1,6 @@
 """The operators as functions, with the documentation that users read."""
 
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -46,6 +47,7 @@ def linear_relu(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
         output = _linear_relu_direct(input, weight, bias)
         if output is not NotImplemented:
             return output
+    _meet_dtensor()
     return _linear_relu(input, weight, bias)  # type: ignore[no-any-return]
 
 
@@ -89,4 +91,14 @@ def mlp(
         output = _mlp_direct(input, weights, biases, activate_last)
         if output is not NotImplemented:
             return output
+    _meet_dtensor()
     return _mlp(input, weights, biases, activate_last)  # type: ignore[no-any-return]
+
+
+def _meet_dtensor() -> None:
+    """Tell DTensor how it runs the operators, once somebody has imported it.
+
+    It takes 20 times as long to import as pyfastnn, and nothing announces it.
+    """
+    if "torch.distributed.tensor" in sys.modules and "pyfastnn._sharding" not in sys.modules:
+        from pyfastnn import _sharding as _sharding

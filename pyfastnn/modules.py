@@ -110,7 +110,9 @@ class MLP(nn.Sequential):
             None if it would run fused, else one sentence that names the child and the reason.
         """
         chain = _fusible_chain(self._modules)
-        return chain if isinstance(chain, str) else None
+        if isinstance(chain, str):
+            return chain
+        return _sharded_child(self._modules) if len(chain.weights) > 1 else None
 
     def extra_repr(self) -> str:
         """Tell in the module's ``repr`` whether it runs fused."""
@@ -183,6 +185,20 @@ def _fusible_chain(modules: Mapping[str, nn.Module | None]) -> _Chain | str:
     if not weights:
         return "there is no Linear layer"
     return _Chain(weights, biases, expected is linear)
+
+
+def _sharded_child(modules: Mapping[str, nn.Module | None]) -> str | None:
+    """Name a layer that needs other processes before the next one can run.
+
+    Weights that FSDP has divided are whole by the time they are used.
+    """
+    for child in modules.values():
+        placements = getattr(getattr(child, "weight", None), "placements", ())  # of a DTensor
+        if hasattr(child, "_is_fsdp_managed_module"):
+            continue
+        if any(placement.is_shard() for placement in placements):
+            return _say(modules, child, "has a weight that is divided among processes")
+    return None
 
 
 def _say(modules: Mapping[str, nn.Module | None], child: nn.Module | None, why: str) -> str:

@@ -70,11 +70,12 @@ def test_only_the_cpu_folder_and_the_bindings_include_the_cpu_folder():
 
 
 ALLOWED_IMPORTS = {
-    "functional": {"_C"},
+    "functional": {"_C", "_sharding"},
     "reference": set(),
     "isa": {"_C"},
     "_loading": set(),
     "_batching": {"reference"},
+    "_sharding": set(),
     "autograd": {"functional", "reference"},
     "modules": {"functional"},
     "_chains": {"fusion", "modules"},
