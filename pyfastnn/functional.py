@@ -101,5 +101,5 @@ def _meet_dtensor() -> None:
 
     It takes 20 times as long to import as pyfastnn, and nothing announces it.
     """
-    if "torch.distributed.tensor" in sys.modules and "pyfastnn._sharding" not in sys.modules:
+    if "torch.distributed.tensor" in sys.modules:
         from pyfastnn import _sharding as _sharding

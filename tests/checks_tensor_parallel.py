@@ -1,6 +1,7 @@
 """Modules that torch.distributed.tensor divides among two processes."""
 
 import torch
+from cases import hand_written_network
 from functions import assert_close
 from processes import WORLD, Checks
 from torch import nn
@@ -19,7 +20,7 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
-from pyfastnn import MLP, LinearReLU
+from pyfastnn import MLP, LinearReLU, fuse
 
 SIZES = [6, 8, 10, 4]
 checks = Checks()
@@ -157,6 +158,21 @@ def fully_shard_of_divided_layers_is_right(*shape):
     x = torch.randn(5, 6, dtype=torch.float64)  # the same rows everywhere: the mean is that of one
     y, want = ours(x), run_plain(plain, x)
     assert_close(y, want)
+    y.square().sum().backward()
+    want.square().sum().backward()
+    assert_same_gradients(ours, plain)
+
+
+@checks("data", "tensor")
+def fused_models_are_right(kind):
+    mesh = init_device_mesh("cpu", (WORLD,))
+    plain = hand_written_network(SIZES, activate_last=True, dtype=torch.float64)
+    ours = fuse(plain)
+    distribute_module(ours, mesh, columns_then_rows if kind == "tensor" else None)
+    x = torch.randn(5, 6, dtype=torch.float64)
+    y, want = ours(distribute_tensor(x, mesh, [Replicate()])), plain(x)
+    assert y.grad_fn.name() == "MlpBackward"
+    assert_close(whole(y), want)
     y.square().sum().backward()
     want.square().sum().backward()
     assert_same_gradients(ours, plain)

@@ -33,12 +33,10 @@ os.environ["GLOO_SOCKET_IFNAME"] = "lo"
 store = torch.distributed.HashStore()
 torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
 from torch.distributed.tensor import DTensor, init_device_mesh
-def call(x, w):
-    return CALL
 plain = torch.randn(3, 4), torch.randn(5, 4)
-with torch.inference_mode():
-    y = call(*[DTensor.from_local(t, init_device_mesh("cpu", (1,))) for t in plain])
-torch.testing.assert_close(y.to_local().clone(), call(*plain))
+with CONTEXT:
+    y = CALL(*[DTensor.from_local(t, init_device_mesh("cpu", (1,))) for t in plain])
+torch.testing.assert_close(y.to_local().clone(), torch.relu(torch.nn.functional.linear(*plain)))
 os._exit(0)
 """
 WITHOUT = """
@@ -66,9 +64,14 @@ def run(script: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("call", ["linear_relu(x, w)", "mlp(x, [w], [None])"])
-def test_dtensor_is_not_imported_and_is_taught_when_one_arrives(call):
-    run(LATE.replace("CALL", call))
+COMPILED = "torch.compile(lambda x, w: mlp(x, [w], [None], True), fullgraph=True, backend='eager')"
+
+
+@pytest.mark.parametrize(
+    "call, context", [("linear_relu", "torch.inference_mode()"), (COMPILED, "torch.enable_grad()")]
+)
+def test_dtensor_is_not_imported_and_knows_the_operators_when_one_arrives(call, context):
+    run(LATE.replace("CALL", call).replace("CONTEXT", context))
 
 
 def test_a_torch_without_distributed_will_do():
