@@ -19,9 +19,11 @@ INSTALLED := $(VENV)/installed.done
 READY := $(BUILT) $(INSTALLED)
 PEERS := .venv-peers
 PEERS_READY := $(PEERS)/packages.done
+DOCS_PACKAGES := build/docs-packages
+DOCS_READY := $(DOCS_PACKAGES)/packages.done
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cpp bench bench-peers lint format build clean FORCE
+.PHONY: help demo test test-cpp bench bench-peers docs lint format build clean FORCE
 
 help: ## say what each target does
 	@echo "Targets (each works from a fresh clone):"
@@ -43,6 +45,11 @@ bench: $(READY) ## time pyfastnn against stock PyTorch; JSON and a table in out/
 bench-peers: $(READY) $(PEERS_READY) ## time pyfastnn against JAX, TensorFlow, ... (benchmarks/README.md)
 	$(BIN)/python -m benchmarks.compare --providers peers --modes forward,train_step \
 		--dtype float32 --csv out/peers.csv $(if $(filter --quick,$(ARGS)),,--memory) $(ARGS)
+
+docs: $(READY) $(DOCS_READY) ## build the pages and the API reference as a site: build/site/index.html
+	PYTHONPATH=$(DOCS_PACKAGES) $(BIN)/python -m sphinx --builder html --conf-dir docs --fresh-env \
+		--fail-on-warning --keep-going --quiet --doctree-dir build/doctrees . build/site
+	cp build/site/README.html build/site/index.html
 
 lint: $(PACKAGES) ## run ruff, mypy and clang-format over tracked and new files, as a commit does
 	@git ls-files -z --cached --others --exclude-standard | \
@@ -98,6 +105,12 @@ $(PEERS_READY): build/python.setting benchmarks/peers.txt
 	@$(PYTHON) -c "$$CHECK_PYTHON"
 	$(PYTHON) -m venv --clear $(PEERS)
 	$(PEERS)/bin/python -m pip --disable-pip-version-check -q install -r benchmarks/peers.txt
+	@touch $@
+
+# Sphinx imports pyfastnn, so it runs in .venv; the tests must not need it, so it lies beside.
+$(DOCS_READY): $(PACKAGES) docs/requirements.txt
+	rm -rf $(DOCS_PACKAGES)
+	$(PIP) install --target $(DOCS_PACKAGES) -r docs/requirements.txt
 	@touch $@
 
 # --- extension ------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def prepack(model: nn.Module) -> PackedMLP:
             changed.
 
     Returns:
-        A module that holds copies of the weights: see :class:`PackedMLP`.
+        A module that holds copies of the weights, a :class:`pyfastnn.packing.PackedMLP`.
 
     Raises:
         TypeError: if the model is something else; the message names the module and the reason.
@@ -61,7 +61,7 @@ def _does_nothing(module: nn.Module) -> bool:
 
 @final
 class PackedMLP(nn.Module):
-    """A network for inference, made by :func:`prepack`; it has no parameters and no autograd.
+    """A network for inference, made by :func:`pyfastnn.prepack`: no parameters and no autograd.
 
     Outputs have the bits of the model's own outputs from pyfastnn on the instruction set that was
     active when it was packed (which it keeps, whatever ``force_isa`` says later). It may be called
@@ -116,7 +116,7 @@ class PackedMLP(nn.Module):
         as much as reading all weights twice.
 
         Args:
-            model: usually the one that was given to :func:`prepack`.
+            model: usually the one that was given to :func:`pyfastnn.prepack`.
 
         Raises:
             TypeError: if the model could not be packed any more.

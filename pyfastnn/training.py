@@ -92,7 +92,7 @@ class TrainStep:
                 dtype.
 
         Returns:
-            The loss before the update: a scalar of the parameters' dtype, detached. NaN and
+            The loss before the update, a detached scalar of the parameters' dtype. NaN and
             infinity are returned as they are.
 
         Raises:

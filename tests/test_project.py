@@ -1,6 +1,7 @@
 """What the project says about itself agrees: versions, pins, commands, links, the README."""
 
 import ast
+import inspect
 import os
 import re
 import subprocess
@@ -38,8 +39,8 @@ def normalized(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", name[0]).lower()
 
 
-def pins() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+def pins(file: str) -> dict[str, str]:
+    lines = (ROOT / file).read_text().splitlines()
     entries = [line.split("==") for line in lines if line and not line.startswith("#")]
     return {normalized(name): version for name, version in entries}
 
@@ -65,12 +66,23 @@ def test_torch_is_no_build_requirement() -> None:
 
 
 def test_constraints_pin_every_tool_exactly_and_leave_torch_free() -> None:
-    pinned = pins()
-    assert all(re.fullmatch(r"[0-9]+(\.[0-9]+)*", version) for version in pinned.values())
-    assert "torch" not in pinned
-    extras = PYPROJECT["project"]["optional-dependencies"].values()
-    wanted = [*PYPROJECT["build-system"]["requires"], *(name for extra in extras for name in extra)]
-    assert {normalized(requirement) for requirement in wanted} <= pinned.keys()
+    extras = dict(PYPROJECT["project"]["optional-dependencies"])
+    of_docs = extras.pop("docs")
+    others = [name for extra in extras.values() for name in extra]
+    for file, wanted in {
+        "constraints.txt": [*PYPROJECT["build-system"]["requires"], *others],
+        "docs/requirements.txt": of_docs,
+    }.items():
+        pinned = pins(file)
+        assert all(re.fullmatch(r"[0-9.]+(post[0-9]+)?", version) for version in pinned.values())
+        assert "torch" not in pinned
+        assert {normalized(requirement) for requirement in wanted} <= pinned.keys()
+
+
+def test_the_api_reference_has_every_public_module() -> None:
+    modules = [name for name in pyfastnn.__all__ if inspect.ismodule(getattr(pyfastnn, name))]
+    documented = re.findall(r"automodule:: (\S+)", (ROOT / "docs" / "api.md").read_text())
+    assert documented == ["pyfastnn", *(f"pyfastnn.{name}" for name in sorted(modules))]
 
 
 def test_make_help_lists_every_target() -> None:
