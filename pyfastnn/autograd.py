@@ -7,7 +7,7 @@ where the derivative itself is differentiated, it is written in differentiable P
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,6 +35,12 @@ class LinearReLUFunction(torch.autograd.Function):
     """
 
     generate_vmap_rule = True
+
+    if TYPE_CHECKING:  # Function leaves it untyped
+
+        @classmethod
+        def apply(cls, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            """Call the function."""
 
     @staticmethod
     def forward(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -79,6 +85,12 @@ class MLPFunction(torch.autograd.Function):
     """
 
     generate_vmap_rule = True
+
+    if TYPE_CHECKING:
+
+        @classmethod
+        def apply(cls, input: Tensor, activate_last: bool, *parameters: Tensor | None) -> Tensor:
+            """Call the function."""
 
     @staticmethod
     def forward(input: Tensor, activate_last: bool, *parameters: Tensor | None) -> Tensor:

@@ -183,7 +183,7 @@ def _functions(network: Network) -> list[tuple[str, Callable[..., Tensor]]]:
         return functional.mlp(input, parameters[::2], parameters[1::2], last)  # type: ignore[arg-type]
 
     def mlp_function(input: Tensor, *parameters: Tensor | None) -> Tensor:
-        return MLPFunction.apply(input, last, *parameters)  # type: ignore[no-any-return, no-untyped-call]
+        return MLPFunction.apply(input, last, *parameters)
 
     functions: list[tuple[str, Callable[..., Tensor]]] = [
         ("functional.mlp", mlp),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple, overload
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,11 @@ class LinearReLU(nn.Linear):
         >>> layer(torch.randn(32, 784)).shape
         torch.Size([32, 128])
     """
+
+    if TYPE_CHECKING:  # nn.Module says that a call takes and returns anything
+
+        def __call__(self, input: Tensor) -> Tensor:
+            """Run hooks and :meth:`forward`."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer; see :func:`pyfastnn.functional.linear_relu`."""
@@ -95,6 +100,11 @@ class MLP(nn.Sequential):
         for in_features, out_features in pairwise(sizes):
             layers += [nn.Linear(in_features, out_features, bias, device, dtype), nn.ReLU()]
         super().__init__(*(layers if activate_last else layers[:-1]))
+
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor) -> Tensor:
+            """Run hooks and :meth:`forward`."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the network; see :func:`pyfastnn.functional.mlp`."""

@@ -1,0 +1,74 @@
+"""A user's code, for mypy: assert_type is what it must know, an ignore what it must refuse.
+
+``mypy --strict`` also refuses an ignore that nothing needs. test_typing.py runs it; the file itself
+is never executed.
+"""
+
+from typing import assert_type
+
+import torch
+from torch import Tensor, nn
+
+import pyfastnn
+from pyfastnn.autograd import LinearReLUFunction, MLPFunction
+from pyfastnn.functional import linear_relu, mlp
+from pyfastnn.packing import PackedMLP
+
+x, weight, bias = torch.randn(8, 4), torch.randn(3, 4), torch.randn(3)
+digits = torch.randint(3, (8,))
+
+layer = pyfastnn.LinearReLU(4, 3, bias=False, device="cpu", dtype=torch.float32)
+assert_type(layer(x), Tensor)
+assert_type(layer.weight, Tensor)
+assert_type(layer.double(), pyfastnn.LinearReLU)
+pyfastnn.LinearReLU("4", 3)  # type: ignore[arg-type]
+layer(x, x)  # type: ignore[call-arg]
+
+model = pyfastnn.MLP([4, 5, 3], activate_last=True, dtype=torch.float64)
+assert_type(model(x), Tensor)
+assert_type(model[0], nn.Module)
+assert_type(model[1:], nn.Sequential)
+assert_type(model.fallback_reason(), str | None)
+pyfastnn.MLP(4, 3)  # type: ignore[arg-type]
+pyfastnn.MLP([4, 3], activation="relu")  # type: ignore[call-arg]
+model("x")  # type: ignore[arg-type]
+
+step = pyfastnn.TrainStep(
+    model,
+    nn.CrossEntropyLoss(),
+    torch.optim.Adam(model.parameters()),
+    compute_dtype=torch.bfloat16,
+    max_grad_norm=1.0,
+)
+assert_type(step(x, digits), Tensor)
+assert_type(step.run_epoch(x, digits, 4, shuffle=False, scale=1 / 255), float)
+step(x)  # type: ignore[call-arg]
+step.run_epoch(x, digits, batch_size="4")  # type: ignore[arg-type]
+pyfastnn.TrainStep(model, nn.MSELoss(), "adam")  # type: ignore[arg-type]
+
+packed = pyfastnn.prepack(model)
+assert_type(packed, PackedMLP)
+assert_type(packed(x), Tensor)
+assert_type(packed.is_stale(model), bool)
+pyfastnn.prepack(x)  # type: ignore[arg-type]
+
+assert_type(linear_relu(x, weight), Tensor)
+assert_type(pyfastnn.functional.linear_relu(x, weight, bias), Tensor)
+linear_relu(x, weight, 1.0)  # type: ignore[arg-type]
+assert_type(mlp(x, [weight], [None], activate_last=True), Tensor)
+assert_type(pyfastnn.functional.mlp(x, (weight,), (bias,)), Tensor)
+mlp(x, [weight], [1.0])  # type: ignore[list-item]
+
+assert_type(LinearReLUFunction.apply(x, weight, None), Tensor)
+assert_type(pyfastnn.autograd.MLPFunction.apply(x, False, weight, bias), Tensor)
+LinearReLUFunction.apply(x, weight)  # type: ignore[call-arg]
+MLPFunction.apply(x, False, weight, 1.0)  # type: ignore[arg-type]
+
+assert_type(pyfastnn.available_isas(), list[str])
+assert_type(pyfastnn.active_isa(), str)
+with pyfastnn.force_isa("baseline") as forced:
+    assert_type(forced, pyfastnn.force_isa)
+pyfastnn.force_isa(2)  # type: ignore[arg-type]
+
+assert_type(pyfastnn.__version__, str)
+pyfastnn.no_such_name  # type: ignore[attr-defined]  # noqa: B018
