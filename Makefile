@@ -19,11 +19,13 @@ INSTALLED := $(VENV)/installed.done
 READY := $(BUILT) $(INSTALLED)
 PEERS := .venv-peers
 PEERS_READY := $(PEERS)/packages.done
+CLIENTS := .venv-clients
+CLIENTS_READY := $(CLIENTS)/packages.done
 DOCS_PACKAGES := build/docs-packages
 DOCS_READY := $(DOCS_PACKAGES)/packages.done
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cpp bench bench-peers docs lint format build clean FORCE
+.PHONY: help demo test test-cpp test-clients bench bench-peers bench-clients docs lint format build clean FORCE
 
 help: ## say what each target does
 	@echo "Targets (each works from a fresh clone):"
@@ -46,6 +48,13 @@ bench-peers: $(READY) $(PEERS_READY) ## time pyfastnn against JAX, TensorFlow, .
 	$(BIN)/python -m benchmarks.compare --providers peers --modes forward,train_step \
 		--dtype float32 --csv out/peers.csv $(if $(filter --quick,$(ARGS)),,--memory) $(ARGS)
 
+# The extension lies in pyfastnn/, so an environment with the same Python and torch can load it.
+test-clients: $(READY) $(CLIENTS_READY) ## train with unchanged libraries (Stable-Baselines3, ...), plain and fused
+	$(CLIENTS)/bin/python -m pytest tests/clients $(ARGS)
+
+bench-clients: $(READY) $(CLIENTS_READY) ## time the same: out/clients.csv and the table of docs/clients.md
+	$(CLIENTS)/bin/python -m benchmarks.clients $(ARGS)
+
 docs: $(READY) $(DOCS_READY) ## build the pages and the API reference as a site: build/site/index.html
 	PYTHONPATH=$(DOCS_PACKAGES) $(BIN)/python -m sphinx --builder html --conf-dir docs --fresh-env \
 		--fail-on-warning --keep-going --quiet --doctree-dir build/doctrees . build/site
@@ -64,7 +73,7 @@ format: $(PACKAGES) ## rewrite Python and C++ sources in the project's style
 build: $(READY) ## make .venv and compile the extension into it (editable install)
 
 clean: ## remove everything the other targets made, except downloaded data
-	rm -rf $(VENV) $(PEERS) build dist out *.egg-info pyfastnn/_C.*.so pyfastnn/_build_info.py
+	rm -rf $(VENV) $(PEERS) $(CLIENTS) build dist out *.egg-info pyfastnn/_C.*.so pyfastnn/_build_info.py
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .benchmarks
 	find pyfastnn tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
@@ -105,6 +114,13 @@ $(PEERS_READY): build/python.setting benchmarks/peers.txt
 	@$(PYTHON) -c "$$CHECK_PYTHON"
 	$(PYTHON) -m venv --clear $(PEERS)
 	$(PEERS)/bin/python -m pip --disable-pip-version-check -q install -r benchmarks/peers.txt
+	@touch $@
+
+$(CLIENTS_READY): build/python.setting build/torch.setting tests/clients/requirements.txt
+	@$(PYTHON) -c "$$CHECK_PYTHON"
+	$(PYTHON) -m venv --clear $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip --disable-pip-version-check -q install '$(TORCH)' \
+		-r tests/clients/requirements.txt
 	@touch $@
 
 # Sphinx imports pyfastnn, so it runs in .venv; the tests must not need it, so it lies beside.

@@ -32,9 +32,10 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 napoleon_custom_sections = ["Shape"]
-# What a docstring refers to must be there; types of PyTorch and of the standard library are not.
+# What a docstring refers to must be there, but for types of PyTorch and of the standard library and
+# for type variables.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(torch|nn|dist|collections)\..+|Tensor|optional")]
+nitpick_ignore_regex = [("py:.*", r"(torch|nn|dist|collections)\..+|Tensor|.+\.Model")]
 
 html_theme = "alabaster"
 html_theme_options = {"fixed_sidebar": True, "page_width": "75em"}

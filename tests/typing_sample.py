@@ -52,6 +52,24 @@ assert_type(packed(x), Tensor)
 assert_type(packed.is_stale(model), bool)
 pyfastnn.prepack(x)  # type: ignore[arg-type]
 
+
+class Network(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+fused = pyfastnn.fuse(Network(), inplace=True)
+assert_type(fused, Network)
+assert_type(pyfastnn.unfuse(fused), Network)
+assert_type(pyfastnn.unfuse(model), nn.Sequential)
+report = pyfastnn.fusion_report(fused)
+assert_type(report, pyfastnn.FusionReport)
+assert_type(report.fused, dict[str, str])
+pyfastnn.fuse(fused.forward)  # type: ignore[type-var]
+pyfastnn.fuse(fused, inplace="yes")  # type: ignore[arg-type]
+pyfastnn.unfuse([fused])  # type: ignore[call-overload]
+pyfastnn.fusion_report(x)  # type: ignore[arg-type]
+
 assert_type(linear_relu(x, weight), Tensor)
 assert_type(pyfastnn.functional.linear_relu(x, weight, bias), Tensor)
 linear_relu(x, weight, 1.0)  # type: ignore[arg-type]

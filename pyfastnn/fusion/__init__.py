@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TypeVar
+from typing import TypeVar, overload
 
 from torch import fx, nn
 from torch.jit import ScriptModule
@@ -67,7 +67,15 @@ def fuse(model: Model, inplace: bool = False) -> Model:
     return model
 
 
-def unfuse(model: Model, inplace: bool = False) -> Model:
+@overload
+def unfuse(model: MLP, inplace: bool = False) -> nn.Sequential: ...
+
+
+@overload
+def unfuse(model: Model, inplace: bool = False) -> Model: ...
+
+
+def unfuse(model: nn.Module, inplace: bool = False) -> nn.Module:
     """Give back plain PyTorch: the classes that the model had before :func:`fuse`.
 
     An :class:`pyfastnn.MLP` becomes an ``nn.Sequential`` of the same children. A
@@ -88,7 +96,7 @@ def unfuse(model: Model, inplace: bool = False) -> Model:
     """
     _check("unfuse", model)
     if not inplace:
-        model = copy_sharing_tensors(model)  # type: ignore[assignment]
+        model = copy_sharing_tensors(model)
     for module in model.modules():
         if _classes.is_fused(module):
             _classes.leave(module)
