@@ -8,6 +8,8 @@ _loading.check_build()  # before _C: a module built for another torch dies of an
 
 from pyfastnn import _C as _C  # noqa: E402 - registers torch.ops.pyfastnn
 from pyfastnn import _batching as _batching  # noqa: E402 - vmap rules of these operators
+from pyfastnn import _decompositions as _decompositions  # noqa: E402 - what ONNX export writes
+from pyfastnn import _flops as _flops  # noqa: E402 - what FlopCounterMode counts
 from pyfastnn import autograd, functional  # noqa: E402
 from pyfastnn.fusion import FusionReport, fuse, fusion_report, unfuse  # noqa: E402
 from pyfastnn.isa import active_isa, available_isas, force_isa  # noqa: E402

@@ -1,9 +1,10 @@
 """The operators as ``torch.autograd.Function`` classes, for code that is built around those.
 
-``pyfastnn.functional`` does the same with less overhead and compiles under ``torch.compile``, which
-refuses every ``Function`` that defines ``jvp``. Both classes support derivatives of any order,
-forward-mode AD and the transforms of ``torch.func``. The first derivative runs the fused kernels;
-where the derivative itself is differentiated, it is written in differentiable PyTorch operations.
+``pyfastnn.functional`` does the same with less overhead and compiles under ``torch.compile``, where
+every ``Function`` that defines ``jvp`` breaks the graph, unless it was passed to
+``torch.compiler.allow_in_graph``. Both classes support derivatives of any order, forward-mode AD
+and the transforms of ``torch.func``. The first derivative runs the fused kernels; where the
+derivative itself is differentiated, it is written in differentiable PyTorch operations.
 """
 
 from collections.abc import Sequence

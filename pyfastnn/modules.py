@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as _module
 
 from pyfastnn import functional
+
+
+def _refuse_scripting(module: nn.Module) -> NoReturn:
+    """Raise before torch.jit.script, which calls this, fails in the middle of our source."""
+    raise RuntimeError(
+        f"torch.jit.script cannot compile {type(module).__name__}: use torch.export or "
+        "torch.jit.trace, or script plain modules (for an MLP: torch.jit.script(model[:]))"
+    )
 
 
 class LinearReLU(nn.Linear):
@@ -35,6 +43,8 @@ class LinearReLU(nn.Linear):
         >>> layer(torch.randn(32, 784)).shape
         torch.Size([32, 128])
     """
+
+    __prepare_scriptable__ = _refuse_scripting
 
     if TYPE_CHECKING:  # nn.Module says that a call takes and returns anything
 
@@ -82,6 +92,8 @@ class MLP(nn.Sequential):
         >>> model(torch.randn(32, 784)).shape
         torch.Size([32, 10])
     """
+
+    __prepare_scriptable__ = _refuse_scripting
 
     def __init__(
         self,

@@ -154,7 +154,8 @@ def bounded_mlp_backward(
 def _rows(tensor: Tensor) -> Tensor:
     if tensor.dim() == 2:
         return tensor
-    return tensor.unsqueeze(0) if tensor.dim() == 1 else tensor.flatten(0, -2)
+    # Not flatten: the vmap of torch.autograd.grad(..., is_grads_batched=True) does not know it.
+    return tensor.reshape(tensor.shape[:-1].numel(), tensor.shape[-1])
 
 
 def _sum_eps(dtype: torch.dtype) -> float:

@@ -75,6 +75,8 @@ ALLOWED_IMPORTS = {
     "isa": {"_C"},
     "_loading": set(),
     "_batching": {"reference"},
+    "_decompositions": {"reference"},
+    "_flops": set(),
     "_sharding": set(),
     "autograd": {"functional", "reference"},
     "modules": {"functional"},
