@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -37,7 +38,8 @@ class Checks(dict[str, Callable[[], None]]):
         return [torch.load(folder / f"reports{rank}") for rank in range(WORLD)]
 
 
-def _process(rank: int, checks: dict[str, Callable[[], None]], folder: Path) -> None:
+def join(rank: int, folder: Path) -> None:
+    """Make this process one of the group."""
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # whatever the machine's name resolves to
     dist.init_process_group(
@@ -47,6 +49,15 @@ def _process(rank: int, checks: dict[str, Callable[[], None]], folder: Path) -> 
         world_size=WORLD,
         timeout=datetime.timedelta(seconds=60),
     )
+
+
+def leave() -> NoReturn:
+    """End this process: gloo's threads sometimes abort one that takes down its group meanwhile."""
+    os._exit(0)
+
+
+def _process(rank: int, checks: dict[str, Callable[[], None]], folder: Path) -> None:
+    join(rank, folder)
     reports = dict.fromkeys(checks, "not run, because a check before it failed")
     for name, check in checks.items():
         try:
@@ -58,5 +69,4 @@ def _process(rank: int, checks: dict[str, Callable[[], None]], folder: Path) -> 
     torch.save(reports, folder / f"reports{rank}")
     if "not run" not in "".join(reports.values()):
         dist.barrier()
-    # gloo's threads sometimes abort a process that takes down its group while they run.
-    os._exit(0)
+    leave()

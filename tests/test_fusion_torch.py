@@ -107,6 +107,22 @@ def test_jit_trace_records_plain_layers():
     close(traced(x(7)), plain(x(7)))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+def test_jit_script_compiles_the_forward_as_written():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(self.body(x))
+
+    fused = pyfastnn.fuse(Net().double())
+    fused(x())
+    close(torch.jit.script(fused)(x()), pyfastnn.unfuse(fused)(x()))
+    assert pyfastnn.fusion_report(fused).fused
+
+
 def test_symbolic_trace_sees_the_forward_as_written():
     plain, fused = doubled(models.Functional)
     fused(x())

@@ -1,12 +1,9 @@
 """TrainStep in two processes equals one process on all rows."""
 
-import datetime
-import os
-from pathlib import Path
-
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from processes import WORLD, join, leave
 from torch import nn
 
 import pyfastnn
@@ -40,26 +37,17 @@ NORMS = (None, 0.1)
 
 
 def in_a_process(rank, folder):
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # whatever the machine's name resolves to
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/store",
-        rank=rank,
-        world_size=2,
-        timeout=datetime.timedelta(seconds=60),
-    )
+    join(rank, folder)
     # Other weights and another order in the second process: the first one's count.
-    results = [train(dist.group.WORLD, rank, 2, norm, seed=rank) for norm in NORMS]
-    torch.save(results, Path(folder) / f"results{rank}")
+    results = [train(dist.group.WORLD, rank, WORLD, norm, seed=rank) for norm in NORMS]
+    torch.save(results, folder / f"results{rank}")
     dist.barrier()
-    # gloo's threads sometimes abort a process that takes down its group while they run.
-    os._exit(0)
+    leave()
 
 
 def test_two_processes_equal_one(tmp_path):
-    mp.spawn(in_a_process, args=(str(tmp_path),), nprocs=2)
+    mp.spawn(in_a_process, args=(tmp_path,), nprocs=WORLD)
     alone = [train(None, 0, 1, norm, seed=0) for norm in NORMS]
-    for rank in range(2):
+    for rank in range(WORLD):
         together = torch.load(tmp_path / f"results{rank}")
         torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-11)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import copyreg
 import functools
 import inspect
@@ -32,6 +33,13 @@ class Fused:
             cls, *args = reduced[1]
             return (_new, (cls._fused_base, *args), *reduced[2:])
         return reduced
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Give torch.jit.script, which calls this, the plain module."""
+        assert isinstance(self, nn.Module)
+        plain = copy.copy(self)
+        leave(plain)
+        return plain
 
 
 def is_fused(module: nn.Module) -> bool:
