@@ -15,13 +15,13 @@ at::Tensor as_matrix(const at::Tensor& tensor) {
   return tensor.dim() == 1 ? tensor.unsqueeze(0) : tensor.flatten(0, -2);
 }
 
-at::Tensor linear_relu_nested(const at::Tensor& input, const at::Tensor& weight,
-                              const std::optional<at::Tensor>& bias) {
+at::Tensor plain_linear_relu(const at::Tensor& input, const at::Tensor& weight,
+                             const std::optional<at::Tensor>& bias) {
   return at::relu(at::linear(input, weight, bias));
 }
 
-at::Tensor mlp_nested(const at::Tensor& input, at::TensorList weights,
-                      const OptionalTensors& biases, bool activate_last) {
+at::Tensor plain_mlp(const at::Tensor& input, at::TensorList weights, const OptionalTensors& biases,
+                     bool activate_last) {
   const LayerArgs args = as_args(input, weights, biases);
   return plain_layers(args, depth(args), activate_last).back();
 }
@@ -74,8 +74,11 @@ std::vector<at::Tensor> plain_backward(const at::Tensor& grad_output,
 
 // Nested tensors have no single shape that the kernels could take.
 TORCH_LIBRARY_IMPL(pyfastnn, AutogradNestedTensor, m) {
-  m.impl("linear_relu", linear_relu_nested);
-  m.impl("mlp", mlp_nested);
+  m.impl("linear_relu", plain_linear_relu);
+  m.impl("mlp", plain_mlp);
 }
+
+// torch.jit.trace cannot record optional tensors in a list.
+TORCH_LIBRARY_IMPL(pyfastnn, Tracer, m) { m.impl("mlp", plain_mlp); }
 
 }  // namespace pyfastnn

@@ -1,5 +1,5 @@
 // The formulas of linear_relu and mlp as ATen calls, differentiable in every mode and to any order:
-// what runs where the fused kernels do not serve, and for nested tensors.
+// what runs where the fused kernels do not serve, for nested tensors and in traces.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -178,8 +178,6 @@ def _fusible_chain(modules: Mapping[str, nn.Module | None]) -> _Chain | str:
         or _module._global_backward_pre_hooks
     ):
         return "a hook is registered for all modules"
-    if torch._C._get_tracing_state():
-        return "torch.jit.trace cannot record an operator that takes optional tensors in a list"
     weights: list[Tensor] = []
     biases: list[Tensor | None] = []
     linear, relu = nn.Linear, nn.ReLU

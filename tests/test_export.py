@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 import torch
 from cases import Size
-from functions import assert_close, draw_smooth, fused_mlp, plain_mlp
+from functions import assert_close, draw_smooth, function_mlp, fused_mlp, plain_mlp
 from models import MODULES, PAIRS, gradients, layers, networks
 from tolerance import assert_same_bits
 from torch import nn
@@ -100,6 +100,17 @@ def test_jit_tracing_bakes_nothing_in(make_pair):
         next(model.parameters()).mul_(2)
     x = torch.randn(11, 5, dtype=torch.float64)
     assert_close(traced(x), model(x))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
+@pytest.mark.parametrize("function", [fused_mlp, function_mlp])
+def test_jit_tracing_of_functions_records_what_they_compute(function):
+    arguments = tuple(t.detach() for t in draw_smooth(Size(3, (4, 6, 2))))
+    traced = torch.jit.trace(function, arguments)
+    arguments = draw_smooth(Size(7, (4, 6, 2)))
+    got, want = traced(*arguments), plain_mlp(*arguments)
+    assert_close(got, want)
+    assert_close(*(torch.autograd.grad(y.square().sum(), arguments) for y in (got, want)))
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")

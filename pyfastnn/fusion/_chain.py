@@ -106,7 +106,6 @@ def _arguments(
         or _module._global_forward_pre_hooks
         or _module._global_backward_hooks
         or _module._global_backward_pre_hooks
-        or torch._C._get_tracing_state()  # torch.jit.trace cannot record mlp's list of biases
     ):
         return None
     weights: list[Tensor] = []
