@@ -140,6 +140,10 @@ def test_a_shallow_copy_reads_its_own_attributes():
     copied = copy.copy(fused)
     copied.flag = False
     assert torch.equal(copied(x()), 2 * want) and torch.equal(fused(x()), want)
+    for _ in range(20):  # a copy may get the address of one that is gone
+        copied = copy.copy(copied)
+        copied.flag = not copied.flag
+        assert torch.equal(copied(x()), want if copied.flag else 2 * want)
 
 
 def test_torch_save_of_the_whole_model():

@@ -84,8 +84,8 @@ def fused_class(base: type[nn.Module]) -> type[nn.Module]:
 def programs_of(module: nn.Module) -> Programs:
     """Return the programs of a fused module; they belong to this very object."""
     programs: Programs | None = module.__dict__.get(_STATE)
-    if programs is None or programs.owner != id(module):
-        programs = module.__dict__[_STATE] = Programs(id(module))
+    if programs is None or not programs.belong_to(module):
+        programs = module.__dict__[_STATE] = Programs(module)
     return programs
 
 

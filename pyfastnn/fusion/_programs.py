@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -33,14 +34,18 @@ class Program(NamedTuple):
 class Programs:
     """Programs of one module; a copy or a pickle of the module starts with none."""
 
-    def __init__(self, owner: int = 0) -> None:
-        self.owner = owner
+    def __init__(self, owner: nn.Module | None = None) -> None:
+        self._owner = None if owner is None else weakref.ref(owner)
         self._known: dict[Any, list[Program]] = {}  # newest first
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[Programs], tuple[()]]:
         """Leave everything out: a copy has other children."""
         return Programs, ()
+
+    def belong_to(self, module: nn.Module) -> bool:
+        """Say whether they are of this object; a shallow copy has those of its original."""
+        return self._owner is not None and self._owner() is module
 
     def known(self, root: nn.Module, args: Args, kwargs: Kwargs) -> Program | None:
         """Return the program for such a call, if there is one already. Dynamo can trace it."""
