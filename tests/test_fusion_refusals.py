@@ -82,20 +82,20 @@ def reads_an_object(self, x):
 
 
 REFUSALS = {
-    assigns: "it assigns Refused.calls",
+    assigns: "it assigns calls",
     appends: "it changes a list or a dict of the model",
     draws: "it calls random, which depends on",
     tells_the_time: "it calls time, which depends on",
-    prints: "it calls print, which depends on",
+    prints: "it uses print",
     switches_grad_mode: "it catches exceptions or has a with block",
     asks_for_grad_mode: "it calls is_grad_enabled, which depends on",
     catches: "it catches exceptions or has a with block",
     decides_on_data: "tracing it failed: TraceError: symbolically traced variables",
     decides_on_a_dtype: "it asks whether a computed value is a certain object",
-    decides_on_a_class: "it calls type",
+    decides_on_a_class: "it uses type",
     decides_on_an_attribute: "it asks whether a value has an attribute no_such_attribute",
     decides_on_a_result: "it asks for the type of a value that it computes",
-    reads_itself: "it reads Refused.__dict__",
+    reads_itself: "it reads __dict__",
     reads_an_object: "it reads Refused.opaque, a Opaque that may change unseen",
 }
 

@@ -35,14 +35,14 @@ def fuse(model: Model, inplace: bool = False) -> Model:
 
     Args:
         model: any ``nn.Module``.
-        inplace: change ``model`` itself. Otherwise the result is a copy around the same parameters
-            and buffers: training one trains both.
+        inplace: change ``model`` itself. Otherwise the result is a deep copy around the same
+            parameters and buffers: training one trains both.
 
     Returns:
         The fused model, of a class derived from the model's.
 
     Raises:
-        TypeError: if ``model`` is not a module.
+        TypeError: if ``model`` is not a module, or cannot be copied.
 
     Warns:
         UserWarning: if there was nothing to fuse, with the reasons.

@@ -11,6 +11,8 @@ from torch.nn.modules import module as _module
 from pyfastnn import functional
 from pyfastnn.modules import LinearReLU
 
+_PLAIN = (Tensor, nn.Parameter)
+_LINEARS = (nn.Linear, LinearReLU)
 RELU = "relu"  # a ReLU that is a function or a method, not a module
 Part = nn.Module | str
 
@@ -37,10 +39,14 @@ class Chain:
 
     def __call__(self, input: Tensor) -> Tensor:
         """Run fused, or part by part if something asks for it; see :meth:`reason`."""
-        arguments = _arguments(self.linears, self._others) if input.is_cpu else None
-        if arguments is None:
-            return self._run_parts(input)
-        return functional.mlp(input, *arguments, self._activate_last)
+        if type(input) in _PLAIN and input.is_cpu:
+            arguments = _arguments(self.linears, self._others)
+            if arguments is not None:
+                try:
+                    return functional.mlp(input, *arguments, self._activate_last)
+                except RuntimeError:
+                    pass  # a layout that only the layers take, or an error that they put better
+        return self._run_parts(input)
 
     def reason(self) -> str | None:
         """Say why the next call would run part by part; None if it would run fused."""
@@ -75,7 +81,7 @@ def does_nothing(part: Part) -> bool:
 def why_not(module: nn.Module) -> str | None:
     """Say what about a linear layer, ReLU or dropout keeps it out of a fused call, if anything."""
     state = module.__dict__
-    if is_linear(module) and type(module) not in (nn.Linear, LinearReLU):
+    if is_linear(module) and type(module) not in _LINEARS:
         cls = type(module)
         name = f"{cls.__module__}.Linear" if cls.__name__ == "Linear" else cls.__name__
         return f"is a {name}, not a Linear"
@@ -83,8 +89,11 @@ def why_not(module: nn.Module) -> str | None:
         return "has a hook"
     if "forward" in state:
         return "has a forward of its own"
-    if isinstance(module, nn.Linear) and not {"weight", "bias"} <= state["_parameters"].keys():
-        return "computes its parameters"
+    if isinstance(module, nn.Linear):
+        if not {"weight", "bias"} <= state["_parameters"].keys():
+            return "computes its parameters"
+        if any(type(p) not in (*_PLAIN, type(None)) for p in (module.weight, module.bias)):
+            return f"has a {type(module.weight).__name__} as weight"
     return None
 
 
@@ -112,11 +121,14 @@ def _arguments(
     biases: list[Tensor | None] = []
     for linear in linears:
         state = linear.__dict__
-        parameters = state["_parameters"]
-        if "forward" in state or _is_watched(state) or len(parameters) < 2:
+        if "forward" in state or _is_watched(state) or type(linear) not in _LINEARS:
             return None
-        weights.append(parameters["weight"])
-        biases.append(parameters["bias"])
+        parameters = state["_parameters"]
+        weight, bias = parameters.get("weight"), parameters.get("bias", weights)
+        if type(weight) not in _PLAIN or not (bias is None or type(bias) in _PLAIN):
+            return None  # computed, or of a subclass that may have a linear of its own
+        weights.append(weight)
+        biases.append(bias)
     for other in others:
         state = other.__dict__
         if "forward" in state or _is_watched(state):

@@ -6,6 +6,7 @@ import copy
 import copyreg
 import functools
 import inspect
+from abc import ABCMeta
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from pyfastnn.fusion._programs import Program, Programs, make, refused
 from pyfastnn.fusion._trace import Unknown
 
 _STATE = "_fused_programs"
+_class_of_object: Any = object.__dict__["__class__"]
 _made: dict[type[nn.Module], type[nn.Module]] = {}
 
 
@@ -22,6 +24,16 @@ class Fused:
     """Mixin of all fused classes; ``_fused_base`` is the class that the user wrote."""
 
     _fused_base: type[nn.Module]
+
+    @property
+    def __class__(self) -> Any:
+        """The user's class, for ``self.__class__`` in its methods; ``type`` tells the truth."""
+        return self._fused_base
+
+    @__class__.setter
+    def __class__(self, cls: Any) -> None:
+        """Stay fused when sharding or a parametrization derives another class."""
+        _class_of_object.__set__(self, fused_class(cls))
 
     def __init_subclass__(cls) -> None:
         """Keep a hook of the user's class for its subclasses from seeing this one."""
@@ -50,9 +62,9 @@ def is_fused(module: nn.Module) -> bool:
 def enter(module: nn.Module) -> None:
     """Give a module the fused class of its class, if its forward has a chain."""
     program = usual_program(module)
-    if not program.chains:
+    if not program.chains and not program.in_evaluation:
         return
-    module.__class__ = fused_class(type(module))
+    _set_class(module, fused_class(type(module)))
     if len(_usual_args(module) or ()) == 1:
         programs_of(module).keep(torch.Tensor, [program])
 
@@ -60,25 +72,32 @@ def enter(module: nn.Module) -> None:
 def leave(module: nn.Module) -> None:
     """Give a fused module its own class back."""
     module.__dict__.pop(_STATE, None)
-    module.__class__ = own_class(module)
+    _set_class(module, own_class(module))
 
 
 def fused_class(base: type[nn.Module]) -> type[nn.Module]:
-    """Return the fused class of a class, always the same."""
+    """Return the fused class of a class, always the same.
+
+    Raises:
+        TypeError: if the class does not allow subclasses.
+    """
     if base not in _made:
-        metaclass: Any = type(base)
-        _made[base] = metaclass(
-            base.__name__,
-            (Fused, base),
-            {
-                "__module__": base.__module__,
-                "__qualname__": base.__qualname__,
-                "__doc__": base.__doc__,
-                "_fused_base": base,
-                "forward": _fused_forward(base.forward),
-            },
-        )
+        inside = {
+            "__module__": base.__module__,
+            "__qualname__": base.__qualname__,
+            "__doc__": base.__doc__,
+            "_fused_base": base,
+            "forward": _fused_forward(base),
+        }
+        # Not by the metaclass itself, which may keep a list of classes.
+        metaclass = ABCMeta if isinstance(base, ABCMeta) else type
+        made = metaclass.__new__(type(base), base.__name__, (Fused, base), inside)
+        _made[base] = made
     return _made[base]
+
+
+def _set_class(module: nn.Module, cls: type[nn.Module]) -> None:
+    _class_of_object.__set__(module, cls)
 
 
 def programs_of(module: nn.Module) -> Programs:
@@ -116,9 +135,10 @@ def _usual_args(module: nn.Module) -> tuple[Unknown, ...] | None:
     return args or (Unknown(torch.Tensor),) * takes_any
 
 
-def _fused_forward(plain: Any) -> Any:
-    @functools.wraps(plain)
+def _fused_forward(base: type[nn.Module]) -> Any:
+    @functools.wraps(base.forward)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        plain = base.forward
         if torch.compiler.is_exporting():  # an exported program holds the names of parameters
             return plain(self, *args, **kwargs)
         programs = programs_of(self)

@@ -1,53 +1,53 @@
-"""Copies a tree of modules; parameters, buffers, hooks and all other objects are shared."""
+"""Copies a model; tensors and the hooks of others are shared."""
 
 from __future__ import annotations
 
+import copy
+import gc
 import types
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-# Dicts that a module owns; their entries are shared, but for child modules.
-_OWN = (dict,)
+_HOOKS = [name for name in nn.Module().__dict__ if name.endswith("_hooks")]
+_NOT_COPIED = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType)
 
 
 def copy_sharing_tensors(model: nn.Module) -> nn.Module:
-    """Return new modules of the same classes around the same tensors.
+    """Return a deep copy of a model around the same parameters, buffers and other tensors.
 
-    Lists, tuples and dicts that hold modules of the tree are copied too, and methods bound to one
-    of them are bound to its copy: nothing in the copy refers to a module of the original.
+    Hooks stay the functions that they are, unless they are methods of a module of the model: then
+    they are those of its copy.
+
+    Raises:
+        TypeError: if the model holds something that cannot be copied.
     """
-    copies: dict[int, nn.Module] = {}
-    for module in model.modules():
-        copies[id(module)] = type(module).__new__(type(module))
-    for module in model.modules():
-        copy = copies[id(module)]
-        for name, value in module.__dict__.items():
-            copied = _with_copies(value, copies)
-            owned = isinstance(value, _OWN) and name in _MODULE_STATE
-            copy.__dict__[name] = copied.copy() if owned and copied is value else copied
-    return copies[id(model)]
+    memo: dict[int, Any] = {}
+    modules = set(model.modules())
+    for module in modules:
+        for hooks in _HOOKS:
+            for hook in module.__dict__[hooks].values():
+                if getattr(hook, "__self__", None) not in modules:
+                    memo[id(hook)] = hook
+    memo |= {id(tensor): tensor for tensor in _tensors_in(model)}
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise TypeError(
+            f"fuse: this {type(model).__name__} cannot be copied ({error}): use inplace=True"
+        ) from error
 
 
-_MODULE_STATE = {name for name, value in nn.Module().__dict__.items() if isinstance(value, dict)}
-
-
-def _with_copies(value: Any, copies: dict[int, nn.Module]) -> Any:
-    """Return a value that refers to the copies; the value itself if it refers to no module."""
-    if id(value) in copies:
-        return copies[id(value)]
-    if isinstance(value, types.MethodType) and id(value.__self__) in copies:
-        return types.MethodType(value.__func__, copies[id(value.__self__)])
-    if isinstance(value, dict):
-        items = {key: _with_copies(item, copies) for key, item in value.items()}
-        if all(items[key] is item for key, item in value.items()):
-            return value
-        copied = value.copy()
-        copied.update(items)
-        return copied
-    if type(value) in (list, tuple, set):
-        entries = [_with_copies(entry, copies) for entry in value]
-        if all(new is old for new, old in zip(entries, value, strict=True)):
-            return value
-        return type(value)(entries)
-    return value
+def _tensors_in(model: nn.Module) -> list[Tensor]:
+    """Find the tensors that a deep copy would meet, wherever the model keeps them."""
+    found, seen, ahead = [], set(), [model]
+    while ahead:
+        thing: Any = ahead.pop()
+        if id(thing) in seen or isinstance(thing, _NOT_COPIED):
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, Tensor):
+            found.append(thing)
+        else:
+            ahead.extend(gc.get_referents(thing))
+    return found

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from pyfastnn.fusion._chain import Chain
 from pyfastnn.fusion._reads import Reads, Refusal
@@ -15,6 +16,8 @@ from pyfastnn.fusion._rewrite import rewrite
 from pyfastnn.fusion._trace import HOOKS, Unknown, trace
 
 _MOST = 8  # programs for one kind of arguments: what changes at every call is not worth tracing
+_MOST_KINDS = 32  # of arguments: a string of its own for every call is not worth it either
+_ANY = object()
 _CONSTANTS = (type(None), bool, str)
 Forward = Callable[..., Any]
 Args = tuple[Any, ...]
@@ -28,6 +31,7 @@ class Program(NamedTuple):
     run: Callable[..., Any]
     chains: list[Chain]
     left: dict[str, str]
+    in_evaluation: bool = False  # see Rewritten
     refusal: str | None = None  # why it is the module's own forward
 
 
@@ -50,20 +54,21 @@ class Programs:
     def known(self, root: nn.Module, args: Args, kwargs: Kwargs) -> Program | None:
         """Return the program for such a call, if there is one already. Dynamo can trace it."""
         state = root.__dict__
-        for program in self._known.get(_key(args, kwargs), ()):
+        for program in self._known.get(_key(args, kwargs)) or self._known.get(_ANY, []):
             if program.reads.hold(state):
                 return program
         return None
 
     def add(self, root: nn.Module, forward: Forward, args: Args, kwargs: Kwargs) -> Program:
         """Make a program for a call ``forward(root, *args, **kwargs)``."""
-        if any(issubclass(type(value), fx.Proxy) for value in (*args, *kwargs.values())):
+        if any(issubclass(type(leaf), fx.Proxy) for leaf in pytree.tree_leaves((args, kwargs))):
             return refused(forward, "torch.fx traces it as it was written")
         key = _key(args, kwargs)
         known = self._known.get(key, [])
-        if len(known) == _MOST:
-            program = refused(forward, "what it reads changes all the time")
+        if len(known) == _MOST or len(self._known) == _MOST_KINDS:
+            program = refused(forward, "what it reads or is called with changes all the time")
             known = []
+            key = key if key in self._known else _ANY
         else:
             program = make(root, forward, *_unknown(args, kwargs))
         self.keep(key, [program, *known])
@@ -93,15 +98,15 @@ def make(
     """Trace a forward and fuse its chains; the forward itself if that cannot be right."""
     try:
         graph, reads = trace(root, forward, args, kwargs, is_leaf)
+        run, chains, left, in_evaluation = rewrite(graph, root, reads)
     except Refusal as refusal:
         return refused(forward, str(refusal))
-    run, chains, left = rewrite(graph, root, reads)
-    return Program(reads, run if chains else forward, chains, left)
+    return Program(reads, run if chains else forward, chains, left, in_evaluation)
 
 
 def refused(forward: Forward, reason: str) -> Program:
     """Return the module's own forward, and why."""
-    return Program(Reads(), forward, [], {}, reason)
+    return Program(Reads(), forward, [], {}, refusal=reason)
 
 
 def is_leaf(module: nn.Module) -> bool:

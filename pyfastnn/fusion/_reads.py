@@ -6,15 +6,20 @@ lists of layers, constants of a module. Every call compares them before it runs 
 
 from __future__ import annotations
 
+import argparse
 import enum
 import types
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import is_dataclass
+from operator import is_
 from typing import Any
 
 import torch
 from torch import nn
 
 MISSING = object()
-_CONSTANTS = (
+CONSTANTS = {
     type(None),
     bool,
     int,
@@ -26,18 +31,23 @@ _CONSTANTS = (
     torch.device,
     torch.memory_format,
     torch.layout,
-    enum.Enum,
-)
-_IDENTITIES = (  # things that are what they are: another one is another object
+}
+# Things that are what they are: another one is another object. What hangs on them is noted where it
+# is read, or refused.
+_IDENTITIES: tuple[type, ...] = (
     type,
     types.FunctionType,
     types.BuiltinFunctionType,
-    types.MethodType,
     types.ModuleType,
+    torch._ops.OpOverload,
+    torch._ops.OpOverloadPacket,
     torch.Tensor,
     nn.Module,
+    enum.Enum,
 )
-_CONTAINERS = (list, dict, set)
+_CONTAINERS: tuple[type, ...] = (list, dict, set, OrderedDict)
+_NAMESPACES = (types.SimpleNamespace, argparse.Namespace)
+_LARGE = 1000  # entries; comparing them would take longer than the forward
 
 
 class Refusal(Exception):
@@ -51,8 +61,8 @@ class Reads:
         self._root: list[tuple[str, Any]] = []
         self._items: list[tuple[dict[Any, Any], Any, Any]] = []
         self._attributes: list[tuple[Any, str, Any]] = []
-        self._contents: list[tuple[Any, Any]] = []
         self._present: list[tuple[dict[str, Any], str, bool]] = []
+        self._contents: list[tuple[Any, tuple[Any, ...], tuple[Any, ...]]] = []
 
     def attribute_of_root(self, name: str, value: Any, described: str) -> None:
         """Note an entry in the ``__dict__`` of the module that is traced.
@@ -87,13 +97,21 @@ class Reads:
         Raises:
             Refusal: if that cannot be told.
         """
-        if value is MISSING or _is_constant(value) or isinstance(value, _IDENTITIES):
+        if value is MISSING or _is_fixed(value):
             return
-        inside = value if isinstance(value, _CONTAINERS) else getattr(value, "__dict__", None)
-        if not isinstance(inside, _CONTAINERS) or not all(map(_is_comparable, _values(inside))):
+        if any(value is known for known, _, _ in self._contents):
+            return
+        inside = _inside(value)
+        if inside is None or len(inside) > _LARGE:
             raise Refusal(f"it reads {described}, a {type(value).__name__} that may change unseen")
-        if all(inside is not known for known, _ in self._contents):
-            self._contents.append((inside, inside.copy()))
+        keys = tuple(inside)
+        values = tuple(inside.values()) if isinstance(inside, dict) else ()
+        self._contents.append((inside, keys, values))
+        for entry in (*keys, *values):
+            self.content(entry, described)
+        if inside is not value:  # an object: what its class says counts too
+            for name, default in _data_of_class(type(value)):
+                self.attribute(type(value), name, default, described)
 
     def hold(self, root: dict[str, Any]) -> bool:
         """Say whether all is as it was; ``root`` is the ``__dict__`` of the traced module."""
@@ -109,40 +127,60 @@ class Reads:
         for where, key, present in self._present:
             if (where.get(key) is not None) is not present:
                 return False
-        for inside, copy in self._contents:
-            if inside != copy:
+        for inside, keys, values in self._contents:
+            if len(inside) != len(keys) or not all(map(is_, inside, keys)):
+                return False
+            if values and not all(map(is_, inside.values(), values)):
                 return False
         return True
 
     def restore_contents(self) -> bool:
         """Undo what the trace itself changed in place; say whether it did."""
-        changed = [(inside, copy) for inside, copy in self._contents if inside != copy]
-        for inside, copy in changed:
+        changed = False
+        for inside, keys, values in self._contents:
+            now = [*inside, *(inside.values() if isinstance(inside, dict) else ())]
+            was = [*keys, *values]
+            if len(now) == len(was) and all(map(is_, now, was)):
+                continue
+            changed = True
+            inside.clear()
             if isinstance(inside, list):
-                inside[:] = copy
+                inside.extend(keys)
             else:
-                inside.clear()
-                inside.update(copy)
-        return bool(changed)
+                inside.update(zip(keys, values, strict=True) if values else keys)
+        return changed
 
 
-def _values(container: Any) -> list[Any]:
-    return list(container.values() if isinstance(container, dict) else container)
+def _inside(value: Any) -> Any:
+    """Return the container to compare: the value itself, or the attributes of a plain object."""
+    if type(value) in _CONTAINERS:
+        return value
+    if isinstance(value, _NAMESPACES) or (
+        is_dataclass(type(value)) and not isinstance(value, (list, dict, tuple, set))
+    ):
+        cls: type = type(value)
+        has_slots = any("__slots__" in vars(base) for base in cls.__mro__)
+        return None if has_slots else vars(value)
+    return None
 
 
-def _is_constant(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return all(map(_is_comparable, value))
-    return isinstance(value, _CONSTANTS)
+def _data_of_class(cls: type) -> Iterable[tuple[str, Any]]:
+    for base in cls.__mro__[:-1]:
+        for name, value in vars(base).items():
+            if not name.startswith("__") and not callable(value) and not hasattr(value, "__get__"):
+                yield name, value
 
 
-def _is_comparable(value: Any) -> bool:
-    """Say whether == on two such values is a bool and cannot miss a change."""
-    if isinstance(value, torch.Tensor):
-        return False
-    return _is_constant(value) or isinstance(value, _IDENTITIES)
+def _is_fixed(value: Any) -> bool:
+    if type(value) is tuple or type(value) is torch.Size:
+        return all(map(_is_fixed, value))
+    if isinstance(value, types.MethodType):
+        return isinstance(value.__self__, (nn.Module, type))
+    return type(value) in CONSTANTS or any(isinstance(value, one) for one in _IDENTITIES)
 
 
 def _differs(now: Any, value: Any) -> bool:
-    same = now is value or (type(now) is type(value) and _is_constant(value) and now == value)
-    return not same
+    if now is value:
+        return False
+    # repr tells 1 from 1.0 and from True, and 0.0 from -0.0
+    return type(now) is not type(value) or type(now) not in CONSTANTS or repr(now) != repr(value)

@@ -1,13 +1,14 @@
 """Traces a module's forward with ``torch.fx``, and notes all that the trace depends on.
 
 ``torch.fx`` alone freezes whatever is not a tensor: flags, constants, random numbers, the state of
-grad mode. Here attributes and globals are noted (:mod:`pyfastnn.fusion._reads`), operations on no
-argument are recorded like all others, and whatever else could change from call to call is refused.
+grad mode. Here attributes and globals are noted (``_reads.py``), operations on no argument are
+recorded like all others, and whatever else could change from call to call is refused: ``_code.py``
+says which bytecode is allowed, ``_calls.py`` which functions, ``_proxies.py`` what may be asked of
+a value.
 """
 
 from __future__ import annotations
 
-import dis
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -20,11 +21,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from pyfastnn.fusion._calls import Calls
-from pyfastnn.fusion._reads import MISSING, Reads, Refusal
+from pyfastnn.fusion._proxies import TracedValue, by_library
+from pyfastnn.fusion._reads import CONSTANTS, MISSING, Reads, Refusal
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # Read by nn.Module itself while it makes a call; a hook or a forward of its own makes a leaf.
-_MACHINERY = {"__dict__", *nn.Module().__dict__} - {"training", "_modules"}
+_MACHINERY = {"__dict__", *nn.Module().__dict__} - {"training"}
+_ARGUMENTS = {*CONSTANTS, tuple, list, dict, slice, type(...)}
 _tracing = threading.RLock()  # torch.fx patches nn.Module while it traces
 
 
@@ -61,13 +64,11 @@ def trace(
         except Refusal:
             raise
         except Exception as error:
-            tracer.calls.refuse_what_was_seen()
             message = str(error).strip().split("\n")[0]
             raise Refusal(f"tracing it failed: {type(error).__name__}: {message}") from error
         finally:
             changed = tracer.reads.restore_contents()
             del tracer.root, tracer._call  # the tracer is part of a cycle, the model must not be
-    tracer.calls.refuse_what_was_seen()
     if changed:
         raise Refusal("it changes a list or a dict of the model")
     return Trace(graph, tracer.reads)
@@ -77,31 +78,6 @@ class Unknown(NamedTuple):
     """Stands for an argument that differs from call to call."""
 
     type: type
-
-
-class _Argument(fx.Proxy):
-    """A value of a known type, or of an unknown one about which nobody may ask."""
-
-    known_type: type | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        """Record the access; ``hasattr`` and ``getattr`` with a default need a true answer."""
-        frame = sys._getframe(1)
-        opcode = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-        by_torch = frame.f_globals.get("__name__", "").split(".")[0] == "torch"
-        if opcode not in ("LOAD_ATTR", "LOAD_METHOD") and not by_torch:
-            if self.known_type is None or not hasattr(self.known_type, name):
-                raise Refusal(f"it asks whether a value has an attribute {name}")
-        return super().__getattr__(name)
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        asking = sys._getframe(1).f_globals.get("__name__", "")
-        if asking.split(".")[0] in ("torch", "pyfastnn", "inspect", "copy"):
-            return _Argument
-        if self.known_type is None:
-            raise Refusal("it asks for the type of a value that it computes")
-        return self.known_type
 
 
 class _Tracer(fx.Tracer):
@@ -117,10 +93,13 @@ class _Tracer(fx.Tracer):
     ) -> None:
         super().__init__()
         self.reads = Reads()
+        cls = getattr(type(root), "_fused_base", type(root))
+        self.reads.attribute(cls, "forward", forward, "its forward")
         self.calls = Calls(self.reads)
         self.thread = threading.get_ident()
         self.listening = False  # to what the forward reads, not to what torch.fx reads meanwhile
         self._members = {id(module) for module in root.modules()}
+        self.made: list[nn.Module] = []  # by the forward itself, like a slice of a list
         self._call = root, forward, args, kwargs
         self._is_leaf = is_leaf
 
@@ -142,7 +121,11 @@ class _Tracer(fx.Tracer):
         """Say whether an access counts: of this thread, by the forward, to a part of the model."""
         if not self.listening or threading.get_ident() != self.thread:
             return False
-        return id(module) in self._members  # else the forward made it, like a slice of a list
+        if id(module) in self._members:
+            return True
+        if not any(module is one for one in self.made):
+            raise Refusal(f"it uses a {type(module).__name__} that is not part of the model")
+        return False
 
     @contextmanager
     def _listening(self, listen: bool) -> Iterator[None]:
@@ -166,7 +149,7 @@ class _Tracer(fx.Tracer):
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Wrap a node."""
-        return _Argument(node, self)
+        return TracedValue(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Say whether a child is recorded as one call; one that is entered must keep no hooks."""
@@ -183,6 +166,8 @@ class _Tracer(fx.Tracer):
         """Record a call of a child; other threads make theirs as always."""
         if threading.get_ident() != self.thread:
             return forward(*args, **kwargs)
+        if m is self.root:
+            raise Refusal("it calls itself")
         return super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
@@ -193,21 +178,21 @@ class _Tracer(fx.Tracer):
             return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def create_arg(self, a: Any) -> Any:
-        """Refuse tensors that the model does not hold: ``torch.fx`` would add them to it."""
-        if isinstance(a, torch.Tensor) and not self._is_held(a):
-            raise Refusal("it uses a tensor that is neither a parameter nor an attribute")
+        """Take only what the traced function can be given, or return, unchanged at every call."""
+        if isinstance(a, torch.Tensor):
+            held = [*self.root.parameters(), *self.root.buffers(), *self.tensor_attrs]
+            if not any(a is one for one in held):
+                raise Refusal("it uses a tensor that is neither a parameter nor an attribute")
+        elif not isinstance(a, (fx.Proxy, fx.Node)) and type(a) not in _ARGUMENTS:
+            raise Refusal(f"it passes or returns a {type(a).__name__}")
         return super().create_arg(a)
-
-    def _is_held(self, tensor: torch.Tensor) -> bool:
-        held = [*self.root.parameters(), *self.root.buffers(), *self.tensor_attrs]
-        return any(tensor is one for one in held)
 
     def note_read(self, module: nn.Module, name: str, by_torch: bool) -> None:
         """Note what an attribute access found in the instance, in its members, in its class."""
         state = object.__getattribute__(module, "__dict__")
         described = f"{type(module).__name__}.{name}"
-        if name == "_modules":
-            self.reads.content(state["_modules"], described)
+        if name in ("_modules", "_parameters", "_buffers") and by_torch:
+            self.reads.content(state[name], described)
         elif name in _MACHINERY:
             if not by_torch:
                 raise Refusal(f"it reads {described}")
@@ -218,15 +203,16 @@ class _Tracer(fx.Tracer):
         elif name in state["_parameters"] or name in state["_buffers"]:
             self.reads.presence(state["_parameters"], name)
             self.reads.presence(state["_buffers"], name)
-        elif hasattr(type(module), name):
-            value = getattr(type(module), name)
-            if not hasattr(value, "__get__") and not name.startswith("__"):
-                self.reads.attribute(type(module), name, value, described)
-        else:  # hasattr, or getattr with a default
+        elif not by_torch and not name.startswith("__"):
+            # of the class, or nowhere (hasattr, getattr with a default)
             self._note_entry(module, name, MISSING, described)
-            for members in ("_modules", "_parameters", "_buffers"):
-                self.reads.item(state[members], name, MISSING, described)
-            self.reads.attribute(type(module), name, MISSING, described)
+            cls = getattr(type(module), "_fused_base", type(module))
+            value = getattr(cls, name, MISSING)
+            if value is MISSING:
+                for members in ("_modules", "_parameters", "_buffers"):
+                    self.reads.item(state[members], name, MISSING, described)
+            if not isinstance(value, property):
+                self.reads.attribute(cls, name, value, described)
 
     def _note_entry(self, module: nn.Module, name: str, value: Any, described: str) -> None:
         if module is self.root:
@@ -247,10 +233,12 @@ class _RecordAll(TorchFunctionMode):
     ) -> Any:
         """Record a call."""
         kwargs = kwargs or {}
-        if func.__name__ == "__get__" or any(
-            type(leaf) is _Argument or issubclass(type(leaf), fx.Proxy)
-            for leaf in pytree.tree_leaves((args, kwargs))
-        ):
+        leaves = pytree.tree_leaves((args, kwargs))
+        if any(issubclass(type(leaf), fx.Proxy) for leaf in leaves):
+            return func(*args, **kwargs)
+        if func.__name__ == "__get__":
+            if not by_library(sys._getframe(1)):
+                raise Refusal("it reads an attribute of a tensor that may be replaced")
             return func(*args, **kwargs)
         if isinstance(func, type(torch.Tensor.add)):
             return self._tracer.create_proxy("call_method", func.__name__, args, kwargs)
@@ -260,30 +248,43 @@ class _RecordAll(TorchFunctionMode):
 @contextmanager
 def _patched(tracer: _Tracer) -> Iterator[None]:
     """Make every module report what is read from it, and refuse what is written."""
+    plain_init, plain_get = nn.Module.__init__, nn.Module.__getattribute__
     plain_set, plain_delete = nn.Module.__setattr__, nn.Module.__delattr__
+
+    def init(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+        if tracer.listening and threading.get_ident() == tracer.thread:
+            tracer.made.append(module)
+        plain_init(module, *args, **kwargs)
 
     def read(module: nn.Module, name: str) -> Any:
         if tracer.listens_to(module):
-            reader = sys._getframe(1).f_globals.get("__name__", "")
-            tracer.note_read(module, name, by_torch=reader.split(".")[0] in ("torch", "pyfastnn"))
-        return object.__getattribute__(module, name)
+            tracer.note_read(module, name, by_torch=by_library(sys._getframe(1)))
+        return plain_get(module, name)
 
     def write(module: nn.Module, name: str, value: Any) -> None:
         if tracer.listens_to(module):
-            raise Refusal(f"it assigns {type(module).__name__}.{name}")
+            raise Refusal(f"it assigns {name}")
         plain_set(module, name, value)
 
     def delete(module: nn.Module, name: str) -> None:
         if tracer.listens_to(module):
-            raise Refusal(f"it deletes {type(module).__name__}.{name}")
+            raise Refusal(f"it deletes {name}")
         plain_delete(module, name)
 
-    nn.Module.__getattribute__ = read  # type: ignore[method-assign, assignment]
-    nn.Module.__setattr__ = write  # type: ignore[method-assign, assignment]
-    nn.Module.__delattr__ = delete  # type: ignore[method-assign]
+    patches = {
+        "__init__": init,
+        "__getattribute__": read,
+        "__setattr__": write,
+        "__delattr__": delete,
+    }
+    before = {name: vars(nn.Module).get(name) for name in patches}
+    for name, patch in patches.items():
+        setattr(nn.Module, name, patch)
     try:
         yield
     finally:
-        del nn.Module.__getattribute__
-        nn.Module.__setattr__ = plain_set  # type: ignore[method-assign]
-        nn.Module.__delattr__ = plain_delete  # type: ignore[method-assign]
+        for name, plain in before.items():
+            if plain is None:
+                delattr(nn.Module, name)
+            else:
+                setattr(nn.Module, name, plain)
