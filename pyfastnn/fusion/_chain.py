@@ -39,7 +39,7 @@ class Chain:
 
     def __call__(self, input: Tensor) -> Tensor:
         """Run fused, or part by part if something asks for it; see :meth:`reason`."""
-        if type(input) in _PLAIN and input.is_cpu:
+        if _is_known(input) and input.is_cpu:
             arguments = _arguments(self.linears, self._others)
             if arguments is not None:
                 try:
@@ -92,9 +92,15 @@ def why_not(module: nn.Module) -> str | None:
     if isinstance(module, nn.Linear):
         if not {"weight", "bias"} <= state["_parameters"].keys():
             return "computes its parameters"
-        if any(type(p) not in (*_PLAIN, type(None)) for p in (module.weight, module.bias)):
+        if not (_is_known(module.weight) and (module.bias is None or _is_known(module.bias))):
             return f"has a {type(module.weight).__name__} as weight"
     return None
+
+
+def _is_known(tensor: object) -> bool:
+    """Say whether a tensor is plain, or a DTensor, for which the operators have rules."""
+    cls = type(tensor)
+    return cls in _PLAIN or cls.__module__.startswith("torch.distributed.tensor")
 
 
 def _is_watched(state: dict[str, object]) -> bool:
@@ -125,7 +131,7 @@ def _arguments(
             return None
         parameters = state["_parameters"]
         weight, bias = parameters.get("weight"), parameters.get("bias", weights)
-        if type(weight) not in _PLAIN or not (bias is None or type(bias) in _PLAIN):
+        if not _is_known(weight) or not (bias is None or _is_known(bias)):
             return None  # computed, or of a subclass that may have a linear of its own
         weights.append(weight)
         biases.append(bias)
