@@ -58,6 +58,7 @@ def trace(
         Refusal: if the trace would not be right for every call with such arguments.
     """
     tracer = _Tracer(root, forward, args, kwargs, is_leaf)
+    reads = tracer.reads
     with _tracing, _patched(tracer):
         try:
             graph = tracer.trace(root)
@@ -67,11 +68,11 @@ def trace(
             message = str(error).strip().split("\n")[0]
             raise Refusal(f"tracing it failed: {type(error).__name__}: {message}") from error
         finally:
-            changed = tracer.reads.restore_contents()
-            del tracer.root, tracer._call  # the tracer is part of a cycle, the model must not be
+            changed = reads.restore_contents()
+            tracer.__dict__.clear()  # it is part of a cycle, the parts of the model must not be
     if changed:
         raise Refusal("it changes a list or a dict of the model")
-    return Trace(graph, tracer.reads)
+    return Trace(graph, reads)
 
 
 class Unknown(NamedTuple):
