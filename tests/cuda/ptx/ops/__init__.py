@@ -1,0 +1,18 @@
+"""What instructions do, one file per family; importing this package fills the table."""
+
+from . import collectives, convert, copies, floating, half, integer, matrix, memory, moves
+from .registry import Operation, find
+
+__all__ = [
+    "Operation",
+    "collectives",
+    "convert",
+    "copies",
+    "find",
+    "floating",
+    "half",
+    "integer",
+    "matrix",
+    "memory",
+    "moves",
+]
