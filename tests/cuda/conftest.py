@@ -6,7 +6,7 @@ from ptx import NOT_RUN, find_nvcc
 
 @pytest.fixture(scope="session")
 def nvcc() -> str:
-    """The compiler; tests that take it are counted as skipped, with the reason, where it is missing."""
+    """The compiler; where it is missing, tests that take it are skipped with the reason."""
     found = find_nvcc()
     if found is None:
         pytest.skip(NOT_RUN)

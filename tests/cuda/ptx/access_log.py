@@ -3,8 +3,8 @@
 A piece is as large as the smallest access of the kernel to that kind of memory. Per piece the log
 keeps the last writer, and of the readers since they were last ordered the first, the last and the
 time: enough to know whether a later write is ordered after all of them. With ``bar.warp.sync`` of
-parts of a warp the readers between first and last count as readers too: that may report a race where
-there is none, and never hides one.
+parts of a warp the lanes between first and last count as readers too: that may report a race that
+is none, and never hides one.
 """
 
 from typing import Final
@@ -95,7 +95,7 @@ class AccessLog:
         """Which pieces were written atomically by others, unordered (only for atomic accesses)."""
         ordering = self._ordering
         writer, times = self.writer[pieces], self._written_at[pieces]
-        doubtful = (writer != NOBODY) & (writer != threads)
+        doubtful = np.asarray((writer != NOBODY) & (writer != threads))
         same_block = self._writer_block[pieces] == ordering.block_of[threads]
         doubtful &= ~same_block | ordering.since_barrier(threads, times)
         if not doubtful.any():

@@ -1,8 +1,8 @@
 """``cp.async``: copies on their way from global to shared memory, in groups of each thread.
 
-Nothing arrives before the thread waits for it, which is the latest that the hardware may do. A place
-that waits for its bytes may not be touched by anybody: a wait that is one group short is a fault, and
-no stale number.
+Nothing arrives before the thread waits for it, which is the latest that the hardware may do. A
+place that waits for its bytes may not be touched by anybody: a wait that is one group short is a
+fault, and no stale number.
 """
 
 from dataclasses import dataclass

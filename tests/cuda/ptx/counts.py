@@ -1,4 +1,4 @@
-"""Counters, one entry per instruction of the text, so that any part of a kernel can be looked at."""
+"""Counters, one entry per instruction of the text, so that any part can be looked at."""
 
 import numpy as np
 
@@ -11,8 +11,8 @@ SECTOR = 32
 def wavefronts(threads: Array, positions: Array, width: int) -> tuple[int, int]:
     """Passes that shared memory needs for one access, and how many more that is than the least.
 
-    Lanes go together as long as they ask for 128 bytes: 32 lanes of up to 4 bytes, 16 of 8, 8 of 16.
-    In one pass a bank serves one 4-byte word, to any number of lanes.
+    Lanes go together as long as they ask for 128 bytes: 32 lanes of up to 4 bytes, 16 of 8, 8 of
+    16. In one pass a bank serves one 4-byte word, to any number of lanes.
     """
     together = min(WARP, 128 // width)
     words_each = max(1, width // 4)

@@ -1,6 +1,6 @@
 """What can be wrong with a kernel: one exception, with the kind of fault, where, and who."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -32,7 +32,7 @@ class Fault(Exception):
         source: place in the CUDA source, where the PTX was compiled with ``-lineinfo``.
     """
 
-    def __init__(self, kind: FaultKind, detail: str, threads: Sequence[int] = ()) -> None:
+    def __init__(self, kind: FaultKind, detail: str, threads: Iterable[int] = ()) -> None:
         super().__init__(detail)
         self.kind = kind
         self.detail = detail

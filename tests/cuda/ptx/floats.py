@@ -1,7 +1,7 @@
 """Floating point with exactly one rounding, in every mode that PTX has.
 
-The way there: compute in float64, find the error of that by error-free transformations, and round to
-odd (the last bit says "inexact"). A second rounding to a narrower type is then the only one.
+The way there: compute in float64, find the error of that by error-free transformations, and round
+to odd (the last bit says "inexact"). A second rounding to a narrower type is then the only one.
 """
 
 from fractions import Fraction
@@ -18,10 +18,10 @@ _MIN_NORMAL32: Final = 2.0**-126
 
 
 def is_halfway(values: Array) -> Array:
-    """Which float64 values may round twice: those halfway between two float32, or subnormal there."""
+    """Which float64 may round twice: those halfway between two float32, or subnormal there."""
     bits = values.view(np.uint64)
     halfway = (bits & np.uint64(0x1FFFFFFF)) == np.uint64(0x10000000)
-    return halfway | (np.abs(values) < _MIN_NORMAL32)
+    return np.asarray(halfway | (np.abs(values) < _MIN_NORMAL32))
 
 
 def _to_odd(values: Array, error: Array) -> Array:
@@ -57,7 +57,7 @@ def narrow(values: Array, mode: str = "rn") -> Array:
     if mode != "odd":
         return result
     inexact = np.isfinite(values) & (result.astype(np.float64) != values)
-    return (result.view(np.uint32) | inexact.astype(np.uint32)).view(np.float32)
+    return np.asarray(result.view(np.uint32) | inexact.astype(np.uint32)).view(np.float32)
 
 
 def fma32(a: Array, b: Array, c: Array, mode: str = "rn") -> Array:

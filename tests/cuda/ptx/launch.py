@@ -10,8 +10,8 @@ from .access_log import AccessLog
 from .counts import Counts
 from .machine import Machine
 from .memory import GlobalMemory, Region
-from .ordering import Ordering
 from .ops.memory import space_of
+from .ordering import Ordering
 from .parse import parse
 from .program import Instruction, Kernel, Vector
 from .report import Report

@@ -148,9 +148,8 @@ class Machine:
         if isinstance(base, Register):
             size = self._registers[base.name].dtype.itemsize
             values = self.read(base, f"u{8 * size}", lanes)
-            return np.asarray(
-                (values + values.dtype.type(operand.offset & _ones(size))).astype("u8")
-            )
+            offset = values.dtype.type(operand.offset & ((1 << 8 * size) - 1))
+            return np.asarray(values + offset).astype(np.uint64)
         if isinstance(base, Symbol):
             return np.full(len(lanes), self.symbol(base.name) + operand.offset, np.uint64)
         return constant(int(base.value) + operand.offset, DTYPES["u64"], len(lanes))
@@ -170,10 +169,6 @@ class Machine:
             more = f" and {len(fault.threads) - 4} more" if len(fault.threads) > 4 else ""
             fault.detail += f" ({'; '.join(names)}{more})"
         return fault
-
-
-def _ones(size: int) -> int:
-    return (1 << 8 * size) - 1
 
 
 def trap(detail: str, lanes: Lanes) -> Fault:

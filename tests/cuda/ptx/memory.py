@@ -1,8 +1,8 @@
 """The memories of a grid, and how an address finds its bytes.
 
-Every array of global memory lies gigabytes away from the next, so that an index that leaves one array
-cannot meet another by accident. Generic addresses of shared and local memory have windows of their
-own, as on the hardware.
+Every array of global memory lies gigabytes away from the next, so that an index that leaves one
+array cannot meet another by accident. Generic addresses of shared and local memory have windows of
+their own, as on the hardware.
 """
 
 from dataclasses import dataclass

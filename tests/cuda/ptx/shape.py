@@ -46,7 +46,9 @@ class Shape:
         return values
 
     def name(self, thread: int) -> str:
-        """``block (1, 0, 0) thread (37, 0, 0)``, trailing zeros of one-dimensional shapes dropped."""
+        """``block (1, 0, 0) thread 37``; one-dimensional shapes have plain numbers."""
+        if thread < 0:
+            return "another thread"
         block = _coordinates(int(self.block_of[thread]), self.grid)
         place = _coordinates(int(self.in_block[thread]), self.block)
         return f"block {block} thread {place}"

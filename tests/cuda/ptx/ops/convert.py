@@ -1,6 +1,6 @@
 """``cvt`` between all types, with every rounding and clamping that has a use here."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -79,16 +79,15 @@ def _to_int(instruction: Instruction, values: Array, target: str) -> Array:
     above = rounded >= float(limits.max)
     below = rounded <= float(limits.min)
     inside = np.where(above | below | np.isnan(rounded), 0.0, rounded).astype(dtype)
-    result = np.where(
-        above, dtype.type(limits.max), np.where(below, dtype.type(limits.min), inside)
-    )
+    result = np.where(below, dtype.type(limits.min), inside)
+    result = np.where(above, dtype.type(limits.max), result)
     if dtype.itemsize == 8:
         nothing = dtype.type(limits.min) if dtype.kind == "i" else dtype.type(1 << 63)
         result = np.where(np.isnan(rounded), nothing, result)
     return result.astype(dtype)
 
 
-def _clamp_integers(values: Array, dtype: np.dtype[np.generic]) -> Array:
+def _clamp_integers(values: Array, dtype: np.dtype[Any]) -> Array:
     limits, own = np.iinfo(dtype), np.iinfo(values.dtype)
     low, high = max(int(limits.min), int(own.min)), min(int(limits.max), int(own.max))
     return np.clip(values, values.dtype.type(low), values.dtype.type(high)).astype(dtype)

@@ -33,7 +33,7 @@ def copy(machine: Machine, instruction: Instruction, lanes: Lanes) -> None:
 
 
 def _start(machine: Machine, instruction: Instruction, lanes: Lanes) -> None:
-    target, source, size, *rest = instruction.operands
+    target, _, size = instruction.operands[:3]
     assert isinstance(size, Immediate)
     width = int(size.value)
     data = _fetch(machine, instruction, lanes, width)

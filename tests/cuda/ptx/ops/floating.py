@@ -181,11 +181,14 @@ def select_by_sign(machine: Machine, instruction: Instruction, lanes: Lanes) -> 
     machine.write(target, np.where(machine.read(choice, instruction.type, lanes) >= 0, a, b), lanes)
 
 
+_PROPERTIES: Final = "finite infinite number notanumber normal subnormal"
+
+
 @operation(
     "testp",
     "float",
     family="predicate",
-    modifiers="finite infinite number notanumber normal subnormal",
+    modifiers=_PROPERTIES,
 )
 def test_property(machine: Machine, instruction: Instruction, lanes: Lanes) -> None:
     """What sort of number it is."""

@@ -53,7 +53,7 @@ _OPERATIONS: Final[dict[str, Callable[..., Any]]] = {
 
 @operation(" ".join(_OPERATIONS), "half", family="float", modifiers="rn relu sat NaN approx")
 def arithmetic(machine: Machine, instruction: Instruction, lanes: Lanes) -> None:
-    """Sums, products, extrema; ``.relu`` and ``.sat`` clamp, and make zeros of NaN (sat) or keep it."""
+    """Sums, products, extrema; ``.relu`` clamps and keeps NaN, ``.sat`` makes it zero."""
     type_name = instruction.type
     operands = [unpack(machine, o, type_name, lanes) for o in instruction.operands[1:]]
     result = np.asarray(_OPERATIONS[instruction.opcode](*operands))

@@ -64,7 +64,8 @@ def high_half(a: Array, b: Array) -> Array:
     bits = 8 * a.dtype.itemsize
     if bits < 64:
         wide = np.dtype(f"{a.dtype.kind}{2 * a.dtype.itemsize}")
-        return ((a.astype(wide) * b.astype(wide)) >> wide.type(bits)).astype(a.dtype)
+        product = a.astype(wide) * b.astype(wide)
+        return np.asarray(product >> wide.type(bits)).astype(a.dtype)
     x, y = a.view(np.uint64), b.view(np.uint64)
     low, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     middle = (x & low) * (y & low) >> shift
@@ -73,7 +74,7 @@ def high_half(a: Array, b: Array) -> Array:
     high = (x >> shift) * (y >> shift) + (first >> shift) + (second >> shift)
     if a.dtype.kind == "i":
         high = high - np.where(a < 0, y, np.uint64(0)) - np.where(b < 0, x, np.uint64(0))
-    return high.view(a.dtype)
+    return np.asarray(high).view(a.dtype)
 
 
 @operation("mul mad", "int", family="integer", modifiers="lo hi wide")
@@ -106,12 +107,14 @@ def multiply24(machine: Machine, instruction: Instruction, lanes: Lanes) -> None
 def unary(machine: Machine, instruction: Instruction, lanes: Lanes) -> None:
     """One operand."""
     (a,) = _sources(machine, instruction, lanes)
-    result = {
-        "abs": lambda: np.abs(a),
-        "neg": lambda: (bits_of(a) * 0 - bits_of(a)).view(a.dtype),
-        "not": lambda: ~a,
-        "cnot": lambda: (a == 0).astype(a.dtype),
-    }[instruction.opcode]()
+    if instruction.opcode == "abs":
+        result = np.abs(a)
+    elif instruction.opcode == "neg":
+        result = np.zeros_like(a) - a
+    elif instruction.opcode == "not":
+        result = ~a
+    else:
+        result = (a == 0).astype(a.dtype)
     machine.write(instruction.operands[0], result, lanes)
 
 

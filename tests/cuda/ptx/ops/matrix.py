@@ -1,8 +1,8 @@
 """Tensor cores: ``ldmatrix`` and ``mma.sync``.
 
 Products and sums are computed in float64 and rounded to float32 once. Real tensor cores keep a few
-bits more than float32 and cut the rest, in an order that is not documented: a result here is at least
-as accurate as there, so bounds of errors must not be derived from it.
+bits more than float32 and cut the rest, in an order that is not documented: a result here is at
+least as accurate as there, so bounds of errors must not be derived from it.
 """
 
 from typing import Final

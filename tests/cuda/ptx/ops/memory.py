@@ -145,13 +145,10 @@ _UPDATES: Final[dict[str, Callable[[Array, Array], Any]]] = {
 )
 def atomic(machine: Machine, instruction: Instruction, lanes: Lanes) -> None:
     """Read, change, write in one step, lane after lane; ``red`` gives no old value back."""
-    operands = (
-        instruction.operands if instruction.opcode == "atom" else (None, *instruction.operands)
-    )
-    target, place, *sources = operands
+    returns = instruction.opcode == "atom"
+    place, *sources = instruction.operands[returns:]
     type_name = instruction.type
-    assert place is not None
-    values = [machine.read(o, type_name, lanes) for o in sources if o is not None]
+    values = [machine.read(source, type_name, lanes) for source in sources]
     addresses = machine.address(place, lanes)
     space, width = space_of(instruction), size_of(type_name)
     load_bytes(machine, space, addresses, width, lanes, "atomic")  # checks and counts
@@ -163,8 +160,8 @@ def atomic(machine: Machine, instruction: Instruction, lanes: Lanes) -> None:
             old[row] = before[0]
             after = _updated(instruction, before, [value[row : row + 1] for value in values])
             part.region.store(np.array([position]), after.view(np.uint8).reshape(1, width))
-    if target is not None:
-        machine.write(target, old, lanes)
+    if returns:
+        machine.write(instruction.operands[0], old, lanes)
 
 
 def _updated(instruction: Instruction, old: Array, values: list[Array]) -> Array:
