@@ -20,6 +20,7 @@ _VARIABLE = re.compile(
     re.DOTALL,
 )
 _ENTRY = re.compile(r"\.(entry|func)\s+(\([^)]*\)\s*)?([\w$]+)\s*(?:\(([^)]*)\))?([^{;]*)([{;])")
+_POINTER = re.compile(r"\.ptr\b(\s+\.(global|const|shared|local))?(\s+\.align\s+\d+)?")
 _LABEL = re.compile(r"([\w$]+)\s*:(?!:)")
 _LOC = re.compile(r"\.loc\s+(\d+)\s+(\d+)[^\n]*?(inlined_at[^\n]*)?\n")
 _REG = re.compile(r"\.reg\s+\.(\w+)\s+(.*)", re.DOTALL)
@@ -57,7 +58,7 @@ def parse(text: str) -> dict[str, Kernel]:
 def _parameters(text: str) -> list[Parameter]:
     parameters = []
     for part in operands.split(text):
-        variable = _VARIABLE.fullmatch(re.sub(r"\.ptr\b|\.(?:global|const)\b", "", part).strip())
+        variable = _VARIABLE.fullmatch(" ".join(_POINTER.sub("", part).split()))
         if variable is None:
             raise unsupported(f"parameter {part!r}")
         _, align, type_name, name, array, count, _ = variable.groups()
