@@ -117,7 +117,9 @@ def normal(generator, shape):
     return generator.standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("shape", [(128, 128, 32), (136, 72, 64), (1, 8, 8), (256, 256, 128)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(128, 128, 32), (136, 72, 64), (1, 8, 8), (256, 256, 128)], ids=str
+)
 @pytest.mark.parametrize("name", GEMMS)
 def test_integers_come_out_exact(name, shape, program):
     gemm = GEMMS[name]

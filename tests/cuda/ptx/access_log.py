@@ -56,9 +56,21 @@ class AccessLog:
         fresh = pieces[stale]
         self._first_reader[fresh] = _NEVER
         self._last_reader[fresh] = NOBODY
-        np.minimum.at(self._first_reader, pieces, threads)
-        np.maximum.at(self._last_reader, pieces, threads)
+        self._extend_readers(pieces, threads)
         self._read_at[pieces] = ordering.now
+
+    def _extend_readers(self, pieces: Array, threads: Array) -> None:
+        """Minimum and maximum of readers; several times as fast as ``np.minimum.at``.
+
+        Of assignments to one place the last stays, which is the extreme if threads are in order.
+        """
+        if (threads[1:] < threads[:-1]).any():
+            order = np.argsort(threads, kind="stable")
+            pieces, threads = pieces[order], threads[order]
+        first = np.minimum(self._first_reader[pieces], threads)
+        last = np.maximum(self._last_reader[pieces], threads)
+        self._first_reader[pieces[::-1]] = first[::-1]
+        self._last_reader[pieces] = last
 
     def write(self, pieces: Array, threads: Array, *, atomic: bool = False) -> None:
         """Writes; ``atomic`` ones do not race with one another.

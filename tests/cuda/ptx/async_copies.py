@@ -83,7 +83,7 @@ class AsyncCopies:
 
     def check(self, part: Part, width: int) -> None:
         """Fault if the access meets bytes that are on their way."""
-        if not self._pending:
+        if part.region is not self._shared or not self._pending:
             return
         owners = self._owner[self._shared.pieces(part.positions, width)]
         waiting = owners != NOBODY

@@ -8,6 +8,21 @@ BANKS = 32
 SECTOR = 32
 
 
+def _distinct(threads: Array, values: Array, together: int) -> tuple[Array, Array]:
+    """Values ``[lanes, n]`` sorted within groups of lanes, and where each differs from the last.
+
+    Groups without a lane are rows without a first value.
+    """
+    groups = threads // together
+    start = int(groups.min())
+    table = np.full((int(groups.max()) - start + 1, together, values.shape[1]), -1, np.int64)
+    table[groups - start, threads % together] = values
+    flat = np.sort(table.reshape(len(table), -1), axis=1)
+    first = flat >= 0
+    first[:, 1:] &= flat[:, 1:] != flat[:, :-1]
+    return flat, first
+
+
 def wavefronts(threads: Array, positions: Array, width: int) -> tuple[int, int]:
     """Passes that shared memory needs for one access, and how many more that is than the least.
 
@@ -16,27 +31,17 @@ def wavefronts(threads: Array, positions: Array, width: int) -> tuple[int, int]:
     """
     together = min(WARP, 128 // width)
     words_each = max(1, width // 4)
-    words = (positions[:, None] // 4 + np.arange(words_each)).astype(np.int64)
-    groups, rows = np.unique(threads // together, return_inverse=True)
-    table = np.full((len(groups), together, words_each), -1, np.int64)
-    table[rows, threads % together] = words
-    flat = np.sort(table.reshape(len(groups), -1), axis=1)
-    first = flat >= 0
-    first[:, 1:] &= flat[:, 1:] != flat[:, :-1]
-    bank = np.arange(len(groups))[:, None] * BANKS + flat % BANKS
-    load = np.bincount(bank[first], minlength=len(groups) * BANKS).reshape(-1, BANKS)
-    passes = int(load.max(axis=1).sum())
-    return passes, passes - len(groups)
+    words = positions[:, None] // 4 + np.arange(words_each)
+    flat, first = _distinct(threads, words, together)
+    bank = np.arange(len(flat))[:, None] * BANKS + flat % BANKS
+    load = np.bincount(bank[first], minlength=len(flat) * BANKS).reshape(-1, BANKS).max(axis=1)
+    passes = int(load.sum())
+    return passes, passes - int(np.count_nonzero(load))
 
 
 def sectors(threads: Array, positions: Array) -> int:
     """32-byte sectors that the warps touch, each warp by itself."""
-    groups, rows = np.unique(threads // WARP, return_inverse=True)
-    table = np.full((len(groups), WARP), -1, np.int64)
-    table[rows, threads % WARP] = positions // SECTOR
-    flat = np.sort(table, axis=1)
-    first = flat >= 0
-    first[:, 1:] &= flat[:, 1:] != flat[:, :-1]
+    _, first = _distinct(threads, positions[:, None] // SECTOR, WARP)
     return int(first.sum())
 
 

@@ -91,10 +91,13 @@ class GlobalMemory:
             name: for messages and counts; the number of the array where empty.
             read_only: report every store to it.
         """
-        if not array.flags.c_contiguous:
-            raise ValueError(f"array {name or len(self.regions)} is not contiguous")
         name = name or f"array {len(self.regions)}"
+        if not array.flags.c_contiguous:
+            raise ValueError(f"{name} is not contiguous")
+        if any(np.may_share_memory(array, other) for other in self._arrays):
+            raise ValueError(f"{name} overlaps another array: pass an address in the whole one")
         data = array.reshape(-1).view(np.uint8)
+        read_only = read_only or not array.flags.writeable
         self._arrays.append(array)
         self.regions.append(Region(name, data, data.size, read_only=read_only))
         return GLOBAL_WINDOW + len(self.regions) * STEP

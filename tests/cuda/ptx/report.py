@@ -1,7 +1,7 @@
 """What a launch did, for the whole kernel or for a part of its lines."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,8 +11,7 @@ from .schedule import family_of
 from .values import Array
 
 
-@dataclass(frozen=True, order=True)
-class Loop:
+class Loop(NamedTuple):
     """The lines between a label and the last branch back to it."""
 
     first_line: int
@@ -85,7 +84,7 @@ class Report:
         return int(self._counts.conflicts[self._chosen].sum())
 
     def region(self, first_line: int, last_line: int) -> "Report":
-        """The same, of the PTX lines from first to last."""
+        """The same figures, of the PTX lines from first to last."""
         lines = np.array([instruction.line for instruction in self.kernel.instructions])
         chosen = (lines >= first_line) & (lines <= last_line)
         return Report(self.kernel, self._counts, self.warps, chosen)
@@ -102,10 +101,7 @@ class Report:
                     ends[start] = index
         program = self.kernel.instructions
         found = [Loop(program[start].line, program[end].line) for start, end in ends.items()]
-        return sorted(found, key=lambda loop: -self._inside(loop).instructions)
-
-    def _inside(self, loop: Loop) -> "Report":
-        return self.region(loop.first_line, loop.last_line)
+        return sorted(found, key=lambda loop: -self.region(*loop).instructions)
 
     @property
     def steady_loop(self) -> "Report":
@@ -113,7 +109,7 @@ class Report:
         loops = self.loops
         if not loops:
             raise ValueError(f"{self.kernel.name} has no loop")
-        return self._inside(loops[0])
+        return self.region(*loops[0])
 
     def lines(self) -> str:
         """One line per instruction that was issued: issues, conflicts, sectors, text."""
@@ -126,6 +122,10 @@ class Report:
             )
         return "\n".join(rows)
 
+    def _short_name(self) -> str:
+        name = self.kernel.name
+        return name if len(name) <= 60 else f"{name[:40]}...{name[-17:]}"
+
     def __str__(self) -> str:
         total = max(1, self.instructions)
         families = ", ".join(
@@ -133,7 +133,7 @@ class Report:
         )
         return "\n".join(
             [
-                f"{self.kernel.name}: {self.instructions} warp instructions of {self.warps} warps, "
+                f"{self._short_name()}: {self.instructions} warp instructions of {self.warps} warps, "
                 f"{self.active_lanes:.1f} lanes active",
                 f"  {families}",
                 f"  global memory: loaded {self.bytes_loaded}, stored {self.bytes_stored}, "

@@ -86,9 +86,9 @@ class Scheduler:
             instruction = self._program[at]
             self._machine.ordering.now += 1
             self._machine.counts.at = at
-            if self._machine.ordering.now > self._max_steps:
-                raise Fault(FaultKind.ENDLESS, f"more than {self._max_steps} steps", lanes.threads)
             try:
+                if self._machine.ordering.now > self._max_steps:
+                    raise Fault(FaultKind.ENDLESS, f"over {self._max_steps} steps", lanes.threads)
                 if not self._step(instruction, at, lanes):
                     return
             except Fault as fault:

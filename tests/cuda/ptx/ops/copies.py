@@ -4,7 +4,7 @@ import numpy as np
 
 from ..faults import unsupported
 from ..machine import Lanes, Machine
-from ..program import Immediate, Instruction
+from ..program import Immediate, Instruction, Operand, Register
 from ..values import Array
 from .memory import count, load_bytes
 from .registry import operation
@@ -43,12 +43,18 @@ def _start(machine: Machine, instruction: Instruction, lanes: Lanes) -> None:
         machine.copies.issue(part, data[part.rows])
 
 
+def _is_predicate(machine: Machine, operand: Operand) -> bool:
+    """Whether the last operand says "ignore the source", and is no size."""
+    name = operand.name if isinstance(operand, Register) else ""
+    return machine.kernel.registers.get(name) == "pred"
+
+
 def _fetch(machine: Machine, instruction: Instruction, lanes: Lanes, width: int) -> Array:
     """Bytes from global memory; those beyond the source size, or of ignored lanes, are zero."""
     source, rest = instruction.operands[1], instruction.operands[3:]
     addresses = machine.address(source, lanes)
     wanted = np.full(len(lanes), width, np.int64)
-    if rest and instruction.types == ("pred",):
+    if rest and _is_predicate(machine, rest[0]):
         wanted[machine.read(rest[0], "pred", lanes)] = 0
     elif rest:
         wanted = machine.read(rest[0], "u32", lanes).astype(np.int64)

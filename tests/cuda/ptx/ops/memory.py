@@ -18,7 +18,6 @@ _HINTS: Final = (
     "nc ca cg cs lu cv wb wt weak v2 v4 L1::no_allocate L1::evict_first L1::evict_last "
     "L1::evict_normal L1::evict_unchanged L2::64B L2::128B L2::256B"
 )
-_STRONG: Final = "volatile relaxed mmio cta gpu sys cluster"
 
 
 def space_of(instruction: Instruction) -> str:
@@ -66,7 +65,7 @@ def load_bytes(
     """Bytes ``[lanes, width]``, with every check and count."""
     result = np.empty((len(lanes), width), np.uint8)
     for part in machine.spaces.parts(space, addresses, width, lanes.threads):
-        machine.copies.check(part, width) if part.region is machine.spaces.shared else None
+        machine.copies.check(part, width)
         check_written(machine, part, width)
         note(part, width, verb)
         count(machine, part, width, load=True, store=verb == "atomic")
@@ -74,41 +73,37 @@ def load_bytes(
     return result
 
 
-def store_bytes(
-    machine: Machine, space: str, addresses: Array, data: Array, lanes: Lanes, verb: str = "write"
-) -> None:
+def store_bytes(machine: Machine, space: str, addresses: Array, data: Array, lanes: Lanes) -> None:
     """Store ``data[lane]``, with every check and count."""
     width = data.shape[1]
     for part in machine.spaces.parts(space, addresses, width, lanes.threads):
-        machine.copies.check(part, width) if part.region is machine.spaces.shared else None
-        note(part, width, verb)
+        machine.copies.check(part, width)
+        note(part, width, "write")
         count(machine, part, width, load=False, store=True)
         part.region.store(part.positions, data[part.rows])
 
 
-@operation("ld ldu", family="load", modifiers=f"{_SPACES} {_HINTS} {_STRONG}")
+@operation("ld ldu", family="load", modifiers=f"{_SPACES} {_HINTS}")
 def load(machine: Machine, instruction: Instruction, lanes: Lanes) -> None:
     """One to four values from neighbouring places."""
     target, source = instruction.operands[:2]
     registers = elements(target)
     width = size_of(instruction.type) * len(registers)
     addresses = machine.address(source, lanes)
-    verb = "atomic" if instruction.first_of("volatile", "relaxed", "mmio") else "read"
-    data = load_bytes(machine, space_of(instruction), addresses, width, lanes, verb)
+    data = load_bytes(machine, space_of(instruction), addresses, width, lanes)
     values = data.view(DTYPES[instruction.type])
     for column, register in enumerate(registers):
         machine.write(register, np.ascontiguousarray(values[:, column]), lanes)
 
 
-@operation("st", family="store", modifiers=f"{_SPACES} {_HINTS} {_STRONG}")
+@operation("st", family="store", modifiers=f"{_SPACES} {_HINTS}")
 def store(machine: Machine, instruction: Instruction, lanes: Lanes) -> None:
     """One to four values to neighbouring places."""
     target, source = instruction.operands[:2]
     columns = [bits_of(machine.read(o, instruction.type, lanes)) for o in elements(source)]
     data = np.ascontiguousarray(np.stack(columns, axis=1)).view(np.uint8)
-    verb = "atomic" if instruction.first_of("volatile", "relaxed", "mmio") else "write"
     addresses = machine.address(target, lanes)
-    store_bytes(machine, space_of(instruction), addresses, data, lanes, verb)
+    store_bytes(machine, space_of(instruction), addresses, data, lanes)
 
 
 def _half_add(type_name: str) -> Callable[[Array, Array], Any]:
