@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("nvcc")
 
 @dataclass(frozen=True)
 class Gemm:
-    """One instance of the template: a tile of the block and of a warp, ``[rows, columns, depth]``."""
+    """One instance of the template, with the tiles of a block and of a warp."""
 
     element: str
     output: str

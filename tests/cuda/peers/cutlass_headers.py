@@ -1,4 +1,4 @@
-"""CUTLASS as NVIDIA ships it on PyPI, fetched by pip into ``.cache``; nothing of it is installed."""
+"""CUTLASS as NVIDIA ships it on PyPI, fetched by pip into ``.cache`` and not installed."""
 
 import hashlib
 import subprocess

@@ -121,9 +121,26 @@ class Parameter:
     is_struct: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function that was linked to a kernel.
+
+    Attributes:
+        entry: index of its first instruction.
+        end: index behind its last one.
+        results: names of the variables that hold what it returns.
+        parameters: names of the variables that hold its arguments.
+    """
+
+    entry: int
+    end: int
+    results: tuple[str, ...]
+    parameters: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Kernel:
-    """One ``.entry``, ready to run; it holds the functions it may call too.
+    """One ``.entry``, ready to run, with the functions that it calls.
 
     Attributes:
         name: the mangled name.
@@ -133,6 +150,7 @@ class Kernel:
         labels: label to index of the instruction that follows it.
         variables: shared and local variables of the kernel and all variables of the module.
         branch_targets: tables of ``brx.idx``.
+        functions: by name.
     """
 
     name: str
@@ -142,6 +160,7 @@ class Kernel:
     labels: dict[str, int] = field(default_factory=dict)
     variables: dict[str, Variable] = field(default_factory=dict)
     branch_targets: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    functions: dict[str, Function] = field(default_factory=dict)
 
 
 def is_type(part: str) -> bool:

@@ -133,8 +133,8 @@ class Report:
         )
         return "\n".join(
             [
-                f"{self._short_name()}: {self.instructions} warp instructions of {self.warps} warps, "
-                f"{self.active_lanes:.1f} lanes active",
+                f"{self._short_name()}: {self.instructions} instructions of {self.warps} warps, "
+                f"{self.active_lanes:.1f} lanes active, {100 * self.mma_share:.1f} % mma",
                 f"  {families}",
                 f"  global memory: loaded {self.bytes_loaded}, stored {self.bytes_stored}, "
                 f"{self.sectors} sectors",

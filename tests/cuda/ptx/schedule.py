@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from . import ops
+from .calls import Calls
 from .faults import Fault, FaultKind, unsupported
 from .machine import Lanes, Machine
 from .ops.collectives import mask_operand
@@ -51,6 +52,7 @@ class Scheduler:
         self._program = machine.kernel.instructions
         self._max_steps = max_steps
         self._exited_pass_barriers = exited_pass_barriers
+        self._calls = Calls(machine)
         shape = machine.shape
         self._at = np.zeros(shape.threads, np.int64)
         self._state = np.where(shape.exists, RUNS, LEFT).astype(np.uint8)
@@ -104,7 +106,7 @@ class Scheduler:
             self._at[lanes.index] = at + 1
             if active is not None:
                 self._machine.counts.issue(active.threads)
-                self._branch(instruction, active)
+                self._branch(instruction, at, active)
             return False
         if active is None:
             return True
@@ -123,9 +125,11 @@ class Scheduler:
 
     # --- branches ---------------------------------------------------------------------------------
 
-    def _branch(self, instruction: Instruction, lanes: Lanes) -> None:
+    def _branch(self, instruction: Instruction, at: int, lanes: Lanes) -> None:
         labels = self._machine.kernel.labels
-        if instruction.opcode in {"ret", "exit"}:
+        if instruction.opcode == "ret" and (back := self._calls.leave(at, lanes)) is not None:
+            self._at[lanes.index] = back
+        elif instruction.opcode in {"ret", "exit"}:
             self._state[lanes.index] = LEFT
             for block in np.unique(self._machine.shape.block_of[lanes.threads]):
                 self._release(int(block))
@@ -139,7 +143,7 @@ class Scheduler:
             targets = [labels[name] for name in self._machine.kernel.branch_targets[table.name]]
             self._at[lanes.index] = np.array(targets)[self._machine.read(index, "u32", lanes)]
         else:
-            raise unsupported("call of a function that was not inlined")
+            self._at[lanes.index] = self._calls.enter(instruction, at, lanes)
 
     # --- barriers of the block --------------------------------------------------------------------
 

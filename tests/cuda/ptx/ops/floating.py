@@ -132,7 +132,7 @@ _ORDERED: Final[dict[str, Callable[[Array, Array], Any]]] = {
     "hs": np.greater_equal,
 }
 _UNORDERED: Final = {f"{name}u": name for name in ("eq", "ne", "lt", "le", "gt", "ge")}
-_COMPARISONS: Final = " ".join([*_ORDERED, *_UNORDERED, "num", "nan"])
+COMPARISONS: Final = " ".join([*_ORDERED, *_UNORDERED, "num", "nan"])
 
 
 def compare(name: str, a: Array, b: Array) -> Array:
@@ -147,11 +147,19 @@ def compare(name: str, a: Array, b: Array) -> Array:
     return np.asarray(_ORDERED[name](a, b) & ~unordered)
 
 
-@operation("setp", "int float", family="predicate", modifiers=f"{_COMPARISONS} and or xor ftz")
+@operation("setp", "int float", family="predicate", modifiers=f"{COMPARISONS} and or xor ftz")
 def set_predicate(machine: Machine, instruction: Instruction, lanes: Lanes) -> None:
     """``p = a ? b``, joined with another predicate; ``p|q`` gives the opposite too."""
     a, b = sources(machine, instruction, lanes, instruction.operands[1:3])
-    result = compare(instruction.first_of(*_COMPARISONS.split()), a, b)
+    write_predicates(
+        machine, instruction, lanes, compare(instruction.first_of(*COMPARISONS.split()), a, b)
+    )
+
+
+def write_predicates(
+    machine: Machine, instruction: Instruction, lanes: Lanes, result: Array
+) -> None:
+    """Join the result of a comparison with another predicate and write it, and the opposite."""
     opposite = ~result
     join = instruction.first_of("and", "or", "xor")
     if join:
