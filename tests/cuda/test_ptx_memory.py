@@ -154,6 +154,13 @@ def test_threads_of_a_block_race_in_global_memory_unless_a_barrier_orders_them()
     assert fault(body.format(barrier="")).threads == (0, 9)
 
 
+def test_loads_through_the_read_only_cache_do_not_see_what_the_kernel_writes():
+    again = "ld.global.nc.u32 %r1, [%x3];"
+    found = fault(COPY + again)
+    assert found.kind == FaultKind.RACE and found.instruction == again[:-1]
+    run(LOAD.format(offset="").replace("global", "global.nc") + STORE.format(offset=""))
+
+
 # Thread i copies 16 bytes to place[16 i]; the copy of stage n comes n groups later.
 ISSUE = "shl.b32 %r0, %i, 4; add.u32 %r1, %s, %r0; cvt.u64.u32 %x2, %r0; add.u64 %x2, %z, %x2;"
 ISSUE += "cp.async.cg.shared.global [%r1{at}], [%x2], 16{size}; {commit}"

@@ -147,8 +147,13 @@ def test_a_barrier_orders_a_store_before_a_load(barrier):
 
 @pytest.mark.parametrize(
     ("barrier", "xor"),
-    [("", 1), ("bar.warp.sync -1;", 32), ("membar.cta;", 1), ("shfl.sync.idx.b32 %d, %i, 0, 31, -1;", 1)],
-)  # fmt: skip
+    [
+        ("", 1),
+        ("bar.warp.sync -1;", 32),
+        ("membar.cta;", 1),
+        ("shfl.sync.idx.b32 %d, %i, 0, 31, -1;", 1),
+    ],
+)
 def test_nothing_else_does(barrier, xor):
     found = fault(STORE + barrier + LOAD.format(xor=xor))
     assert (found.kind, found.threads) == (FaultKind.RACE, (0, xor))

@@ -69,11 +69,11 @@ class Counts:
         self.loaded: dict[str, Array] = {}
         self.stored: dict[str, Array] = {}
 
-    def issue(self, threads: Array) -> None:
-        """The lanes issue the instruction ``at``."""
+    def issue(self, threads: Array, active: int) -> None:
+        """Warps issue the instruction ``at``; its guard lets ``active`` of the threads through."""
         warps = threads // WARP
         self.issues[self.at] += 1 + np.count_nonzero(warps[1:] != warps[:-1])
-        self.lanes[self.at] += len(threads)
+        self.lanes[self.at] += active
 
     def shared(self, threads: Array, positions: Array, width: int) -> None:
         """An access to shared memory."""

@@ -102,14 +102,13 @@ class Scheduler:
     def _step(self, instruction: Instruction, at: int, lanes: Lanes) -> bool:
         """Execute one instruction; False where the threads no longer go on together."""
         active = self._machine.guard(instruction, lanes)
-        if instruction.opcode in _BRANCHES:
+        if active is None or instruction.opcode in _BRANCHES:
+            self._machine.counts.issue(lanes.threads, 0 if active is None else len(active))
+            if active is None:
+                return True
             self._at[lanes.index] = at + 1
-            if active is not None:
-                self._machine.counts.issue(active.threads)
-                self._branch(instruction, at, active)
+            self._branch(instruction, at, active)
             return False
-        if active is None:
-            return True
         if is_block_barrier(instruction):
             self._at[lanes.index] = at + 1
             self._arrive(instruction, at, active)
@@ -119,7 +118,7 @@ class Scheduler:
             self._at[lanes.index] = at + 1
             self._meet(instruction, at, active)
             return False
-        self._machine.counts.issue(active.threads)
+        self._machine.counts.issue(lanes.threads, len(active))
         operation.run(self._machine, instruction, active)
         return True
 
@@ -159,7 +158,7 @@ class Scheduler:
             raise unsupported("barrier of a part of the block")
         if reduces:
             self._vote[lanes.index] = machine.read(operands[-1], "pred", lanes)
-        machine.counts.issue(lanes.threads)
+        machine.counts.issue(lanes.threads, len(lanes))
         self._at[lanes.index] = at
         self._state[lanes.index] = AT_BARRIER
         for block in np.unique(machine.shape.block_of[lanes.threads]):
@@ -236,7 +235,7 @@ class Scheduler:
         ready = (warps[:, None] * WARP + np.arange(WARP))[complete]
         if len(ready):
             lanes = Lanes.of(np.sort(ready))
-            machine.counts.issue(lanes.threads)
+            machine.counts.issue(lanes.threads, len(lanes))
             ops.find(instruction).run(machine, instruction, lanes)
             self._state[lanes.index] = RUNS
             self._at[lanes.index] += 1

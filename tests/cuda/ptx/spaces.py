@@ -136,17 +136,19 @@ def note(part: Part, width: int, verb: str) -> None:
     Args:
         part: the lanes and where they go.
         width: bytes of each lane.
-        verb: ``read``, ``write`` or ``atomic``.
+        verb: ``read``, ``write`` or ``atomic``, or ``constant`` for reads through a cache that does
+            not see what the kernel writes.
     """
     region = part.region
-    if region.read_only and verb != "read":
+    reads = verb in {"read", "constant"}
+    if region.read_only and not reads:
         raise Fault(FaultKind.READ_ONLY, f"store to {region.name}", part.threads)
     if region.log is None:
         return
     pieces = region.pieces(part.positions, width)
     threads = np.repeat(part.threads, pieces.shape[1])
     try:
-        if verb == "read":
+        if reads:
             region.log.read(pieces.ravel(), threads)
         else:
             region.log.write(pieces.ravel(), threads, atomic=verb == "atomic")
@@ -159,3 +161,10 @@ def note(part: Part, width: int, verb: str) -> None:
             "it, and nothing orders the two",
             (conflict.thread, conflict.other),
         ) from None
+    if verb == "constant" and not region.log.never_written(pieces).all():
+        raise Fault(
+            FaultKind.RACE,
+            f"ld.global.nc of {region.name}, which the kernel writes: is a pointer __restrict__ or "
+            "const that should not be?",
+            part.threads,
+        )

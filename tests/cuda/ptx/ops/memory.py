@@ -90,7 +90,8 @@ def load(machine: Machine, instruction: Instruction, lanes: Lanes) -> None:
     registers = elements(target)
     width = size_of(instruction.type) * len(registers)
     addresses = machine.address(source, lanes)
-    data = load_bytes(machine, space_of(instruction), addresses, width, lanes)
+    verb = "constant" if instruction.has("nc") else "read"
+    data = load_bytes(machine, space_of(instruction), addresses, width, lanes, verb)
     values = data.view(DTYPES[instruction.type])
     for column, register in enumerate(registers):
         machine.write(register, np.ascontiguousarray(values[:, column]), lanes)
