@@ -25,12 +25,12 @@ DOCS_PACKAGES := build/docs-packages
 DOCS_READY := $(DOCS_PACKAGES)/packages.done
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cpp test-clients bench bench-peers bench-clients docs lint format build clean FORCE
+.PHONY: help demo test test-cpp test-clients test-cuda-peers bench bench-peers bench-clients docs lint format build clean FORCE
 
 help: ## say what each target does
 	@echo "Targets (each works from a fresh clone):"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | \
-		while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+		while IFS='|' read -r name text; do printf '%-15s %s\n' "$$name" "$$text"; done
 	@echo "Variables: TORCH='torch==2.13.0'  PYTHON=python3  MAX_JOBS=2  ARGS='passed on'  DEBUG=1"
 
 demo: $(READY) ## train on MNIST with stock PyTorch and with pyfastnn; picture in out/
@@ -38,6 +38,9 @@ demo: $(READY) ## train on MNIST with stock PyTorch and with pyfastnn; picture i
 
 test: $(READY) test-cpp ## run all tests: the C++ engine alone, then pytest
 	$(BIN)/python -m pytest $(ARGS)
+
+test-cuda-peers: $(PACKAGES) ## run kernels of CUTLASS in the PTX interpreter (needs nvcc; fetches 6 MB)
+	$(BIN)/python -m pytest --confcutdir=tests/cuda tests/cuda/peers/check_cutlass.py $(ARGS)
 
 bench: $(READY) ## time pyfastnn against stock PyTorch; JSON and a table in out/
 	$(BIN)/python -m benchmarks.run $(ARGS)

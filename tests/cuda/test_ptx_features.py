@@ -92,6 +92,16 @@ def cube(x: int) -> int:
     return x**3 + (10**6 if x > 90 else 0)
 
 
+def test_assertions(kernels):
+    x, y = integers(64), np.zeros(64, np.int32)
+    ptx.run(kernels, "asserts", 1, 64, [x, y])
+    np.testing.assert_array_equal(x, y)
+    x[[5, 40]] = 100
+    with pytest.raises(ptx.Fault, match="assertion") as caught:
+        ptx.run(kernels, "asserts", 1, 64, [x, y])
+    assert (caught.value.kind, caught.value.threads) == (ptx.FaultKind.TRAP, (5, 40))
+
+
 def test_mathematical_functions(kernels):
     x, y, z = 3 * floats(64), np.zeros(64, np.float32), np.zeros(64)
     x[0] = 1e6  # the slow path of the sine

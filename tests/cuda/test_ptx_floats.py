@@ -76,6 +76,16 @@ def test_fma_of_float32_where_two_roundings_differ():
     assert set(got.tolist()) == {want}
 
 
+def test_fma_of_float32_rounds_once_among_subnormal_numbers_too():
+    # A product just below half a step, added to an odd number of steps: float64 sees a tie.
+    a, b = (
+        (np.float32(1 + x) * np.float32(2.0**-75)).view("u4").repeat(32)
+        for x in (2**-20, -(2**-20))
+    )
+    c = np.full(32, 0x00400001, np.uint32)
+    assert set(evaluate("fma.rn.f32 %d, %a, %b, %c;", 4, a, b, c).tolist()) == {0x00400001}
+
+
 @pytest.mark.parametrize("name", ["f16x2", "bf16x2"])
 def test_pairs_are_two_numbers(name):
     form = FORMATS[name[:-2]]

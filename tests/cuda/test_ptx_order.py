@@ -159,19 +159,22 @@ def test_nothing_else_does(barrier, xor):
     assert (found.kind, found.threads) == (FaultKind.RACE, (0, xor))
 
 
-def test_order_passes_on_from_lane_to_lane():
-    # 0 meets 1, then 1 meets 2: what 0 wrote is ordered before 2 reads it, though they never met.
-    meet = """
-        mov.u32 %r3, 3; mov.u32 %r4, 6;
-        setp.lt.u32 %p0, %i, 2; @%p0 bar.warp.sync %r3;
-        setp.ne.u32 %p1, %i, 0; setp.lt.and.u32 %p1, %i, 3, %p1; @%p1 bar.warp.sync {second};
-        setp.eq.u32 %p2, %i, 2; @!%p2 bra end;"""
-    read = LOAD.format(xor=2) + "end:"
-    assert run(STORE + meet.format(second="%r4") + read)[2] == 0
-    found = fault(STORE + meet.format(second="%r4").replace("%r3, 3", "%r3, 2") + read)
-    assert found.kind == FaultKind.COLLECTIVE  # lane 0 is not in mask 2
-    without = meet.format(second="%r4").replace("@%p0 bar.warp.sync %r3;", "")
-    assert fault(STORE + without + read).kind == FaultKind.RACE
+def meeting(*lanes: int) -> str:
+    """``__syncwarp`` of these lanes, the others pass by."""
+    mask = sum(1 << lane for lane in lanes)
+    return f"""
+        shr.u32 %r5, {mask}, %i; and.b32 %r5, %r5, 1; setp.eq.u32 %p0, %r5, 1;
+        @%p0 bar.warp.sync {mask};"""
+
+
+@pytest.mark.parametrize(("writer", "between", "reader"), [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_order_passes_on_from_lane_to_lane(writer, between, reader):
+    # What the writer did is ordered before the reader reads it, though the two never met.
+    read = f"setp.eq.u32 %p2, %i, {reader}; @!%p2 bra end; {LOAD.format(xor=writer ^ reader)} end:"
+    first, second = meeting(writer, between), meeting(between, reader)
+    assert run(STORE + first + second + read, 32)[reader] == writer
+    for missing in (first, second, second + first):
+        assert fault(STORE + missing + read, 32).kind == FaultKind.RACE
 
 
 def test_stores_of_two_lanes_to_one_place_are_a_race_also_with_one_value():

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .faults import unsupported
-from .machine import Lanes, Machine
+from .machine import Lanes, Machine, trap
 from .program import Function, Instruction, Operand, Symbol, Vector
 from .values import Array
 
@@ -20,6 +20,8 @@ class Calls:
 
     def enter(self, instruction: Instruction, at: int, lanes: Lanes) -> int:
         """Copy the arguments and remember the way back; gives the first instruction."""
+        if "__assertfail" in instruction.text:
+            raise trap("an assertion failed", lanes)
         _, name, arguments = self._signature(instruction)
         function, back = self._functions[name], self._back[name]
         if (back[lanes.index] >= 0).any():

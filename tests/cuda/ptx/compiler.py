@@ -13,10 +13,15 @@ NOT_RUN = "nvcc not found: CUDA kernels NOT RUN"
 
 @lru_cache
 def find_nvcc() -> str | None:
-    """``$CUDA_HOME/bin/nvcc``, nvcc of the PATH, or that of ``/usr/local/cuda``; None if none."""
+    """nvcc, or None: ``$NVCC`` and no other if it is set, else where CUDA is installed.
+
+    That is ``$CUDA_HOME`` or ``$CUDA_PATH``, the PATH, ``/usr/local/cuda``.
+    """
     homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")]
     candidates = [f"{home}/bin/nvcc" for home in homes if home]
     candidates += [shutil.which("nvcc") or "", "/usr/local/cuda/bin/nvcc"]
+    if "NVCC" in os.environ:
+        candidates = [os.environ["NVCC"]]
     return next((path for path in candidates if path and Path(path).is_file()), None)
 
 
@@ -33,13 +38,16 @@ def compile_ptx(
     Args:
         source: a ``.cu`` file.
         arch: virtual architecture.
-        defines: macros, ``NAME`` or ``NAME=VALUE``.
+        defines: macros, ``NAME`` or ``NAME=VALUE``; nvcc would split values at commas.
         include: folders.
         flags: anything else.
 
     Raises:
         RuntimeError: no nvcc, or it reports errors (the message has them).
+        ValueError: a comma in a macro.
     """
+    if any("," in define for define in defines):
+        raise ValueError(f"a comma in one of the macros {list(defines)}")
     return _compile(
         source.resolve(), arch, tuple(defines), tuple(path.resolve() for path in include),
         tuple(flags),

@@ -2,6 +2,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <cassert>
 #include <cstdint>
 
 struct Box {
@@ -93,6 +94,12 @@ __device__ __noinline__ int cube(int x) {
 extern "C" __global__ void calls(const int* X, int* Y) {
   const int i = threadIdx.x;
   Y[i] = i % 3 == 1 ? cube(X[i]) : cube(X[i] + 1) - cube(X[i]) + i;
+}
+
+// An assertion, with its message in memory.
+extern "C" __global__ void asserts(const int* X, int* Y) {
+  assert(X[threadIdx.x] < 100);
+  Y[threadIdx.x] = X[threadIdx.x];
 }
 
 // Functions of the mathematical library, in both precisions.
