@@ -145,6 +145,22 @@ def test_blocks_that_do_not_meet_do_not_race(body):
     run(ONE + body + "end:", blocks=3)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        # Block 1 orders its own accesses with barriers, which say nothing of block 0.
+        "@%p0 ld.global.u32 %r0, [%y]; bar.sync 0; @%p1 ld.global.u32 %r0, [%y]; bar.sync 0;"
+        "@%p1 st.global.u32 [%y], 1;",
+        "@%p0 red.global.add.u32 [%y], 1; bar.sync 0; @%p1 ld.global.u32 %r0, [%y];",
+        "@%p0 red.global.add.u32 [%y], 1; bar.sync 0; @%p1 st.global.u32 [%y], 1;",
+    ],
+)
+def test_a_barrier_does_not_order_blocks(body):
+    select = "setp.eq.u32 %p0, %i, 0; setp.eq.and.u32 %p1, %b, 1, %p0;"
+    assert fault(select + body, blocks=2).kind == FaultKind.RACE
+    run(select.replace("%b, 1", "%b, 0") + body, blocks=1)
+
+
 def test_threads_of_a_block_race_in_global_memory_unless_a_barrier_orders_them():
     first, second = "st.global.u32 [%x2], %i;", "xor.b32 %r0, %i, 9; mul.wide.u32 %x3, %r0, 4;"
     second += "add.u64 %x3, %y, %x3; ld.global.u32 %r1, [%x3];"

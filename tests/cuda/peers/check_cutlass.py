@@ -139,4 +139,4 @@ def test_counts_of_a_large_product(name, program, capsys):
     assert (np.abs(got - exact) <= bound).all()
     products = 2 * 256**3 / (2 * 16 * 8 * (8 if gemm.element == TF32 else 16))
     assert report.families["mma"] == products
-    assert report.bank_conflicts >= 0
+    assert report.steady_loop.bank_conflicts == 0  # what its swizzled tiles are for
