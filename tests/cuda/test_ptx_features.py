@@ -125,6 +125,18 @@ def test_16_bit_floats(kernels):
     np.testing.assert_array_equal(y, want)
 
 
+def test_comparisons_of_pairs(kernels):
+    a, b = floats(64).astype(np.float16), floats(64)
+    a[::7], b = np.nan, float_to_bf16(b)
+    y, masks = np.zeros(32, np.float32), np.zeros(32, np.uint32)
+    ptx.run(kernels, "compare_halves", 1, 32, [a, b, y, masks])
+    greater, less = a > 0.25, bf16_to_float(b) < 0.25
+    want = greater[::2] + 2 * greater[1::2] + 4 * less[::2] + 8 * less[1::2]
+    np.testing.assert_array_equal(y, want + 16 * ((a[::2] > 0) & (a[1::2] > 0)))
+    want = np.where(a[::2] > 0, 0xFFFF, 0) | np.where(a[1::2] > 0, 0xFFFF0000, 0)
+    np.testing.assert_array_equal(masks, want ^ np.isnan(a[::2]))
+
+
 def warp_sum(x: list[int], i: int) -> int:
     up = x[i - 2] if i % 8 >= 2 else x[i]
     down = x[i + 3] if i % 16 + 3 < 16 else x[i]

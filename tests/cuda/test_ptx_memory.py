@@ -108,6 +108,10 @@ def test_wrong_arguments_are_errors():
             ptx.run(text, "probe", 1, 32, args)
     with pytest.raises(KeyError, match="0 kernels contain 'other'"):
         ptx.run(text, "other", 1, 32, [0, 0])
+    with pytest.raises(
+        ValueError, match="argument 1 is 18446744073709551616, the parameter has 64"
+    ):
+        ptx.run(text, "probe", 1, 32, [0, 1 << 64])
     with pytest.raises(TypeError, match="must be an integer"):
         ptx.run(text, "probe", 1, 32, [1.5, 0])
 
@@ -208,6 +212,7 @@ def test_copies_arrive_when_their_thread_waits_and_a_barrier_shows_them_to_other
         (issue() + "cp.async.wait_group 1; bar.sync 0;" + read(), FaultKind.IN_FLIGHT),
         (issue(commit="") + "cp.async.wait_group 0; bar.sync 0;" + read(), FaultKind.IN_FLIGHT),
         (issue() + "cp.async.wait_group 0;" + read(), FaultKind.RACE),
+        (issue() + "bar.sync 0; cp.async.wait_group 0;" + read(), FaultKind.RACE),
         (issue() + "st.shared.u32 [%r1], 0;", FaultKind.IN_FLIGHT),
         (issue() + issue(), FaultKind.IN_FLIGHT),
         (issue() + issue("+512") + "cp.async.wait_group 1; bar.sync 0;" + read("+512"),

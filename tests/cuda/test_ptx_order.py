@@ -1,9 +1,13 @@
 """Control flow, barriers and warps: who may run, who has to wait, and what is a fault."""
 
+import itertools
+
 import numpy as np
 import ptx
 import pytest
 from ptx import Checks, Fault, FaultKind
+from ptx.access_log import AccessLog, Conflict
+from ptx.ordering import Ordering
 from snippets import HEADER
 
 THREAD = (
@@ -48,6 +52,11 @@ def test_threads_meet_again_after_loops_of_different_lengths():
         LOOP.format(after="activemask.b32 %r1; popc.b32 %r2, %r1; mad.lo.u32 %d, %r2, 100, %d;")
     )
     assert got.tolist() == [3200 + n * (n + 1) // 2 for n in range(8)] * 8
+
+
+def test_threads_meet_again_behind_a_branch_that_some_take():
+    body = "setp.lt.u32 %p0, %i, 16; @%p0 bra skip; mov.u32 %r3, 1; skip: activemask.b32 %r1;"
+    assert run(body + "popc.b32 %d, %r1;").tolist() == [32] * 64
 
 
 def test_a_table_of_branches():
@@ -191,3 +200,14 @@ def test_neighbouring_bytes_do_not_race():
         shl.b32 %r2, %i, 2; and.b32 %r2, %r2, 63; add.u32 %r2, %r0, %r2; ld.shared.u32 %d, [%r2];"""
     want = np.arange(64, dtype=np.uint8).view(np.uint32)
     assert run(body).tolist() == want.tolist() * 4
+
+
+@pytest.mark.parametrize("threads", list(itertools.permutations([3, 5, 9])))
+def test_all_readers_of_one_instruction_are_remembered(threads):
+    pieces = np.zeros(3, np.int64)
+    for writer in threads:
+        log = AccessLog(4, Ordering(1, 64))
+        log.read(pieces, np.array(threads))
+        with pytest.raises(Conflict) as caught:
+            log.write(pieces[:1], np.array([writer]))
+        assert caught.value.other in set(threads) - {writer}

@@ -124,6 +124,28 @@ def test_ldmatrix_gives_lanes_their_elements(count, trans):
         np.testing.assert_array_equal(got[:, 1], matrix[GROUP, 2 * PLACE + 1])
 
 
+OWN_WRITES = f"""{HEADER}
+.visible .entry probe(.param .u64 out) {{
+.shared .align 16 .b8 tile[128];
+.reg .b32 %d; .reg .b32 %i<4>; .reg .b64 %x<2>;
+mov.u32 %i0, %laneid; mov.u32 %i1, tile; shl.b32 %i2, %i0, 2; add.u32 %i2, %i2, %i1;
+st.shared.u32 [%i2], %i0; // lane / 4 is the row, lane % 4 the place in it
+and.b32 %i3, %i0, 7; shl.b32 %i3, %i3, 4; add.u32 %i3, %i3, %i1;
+ldmatrix.sync.aligned.m8n8.x1.shared.b16 {{%d}}, [%i3];
+ld.param.u64 %x0, [out]; mul.wide.u32 %x1, %i0, 4; add.u64 %x0, %x0, %x1; st.global.u32 [%x0], %d;
+ret; }}
+"""
+
+
+def test_ldmatrix_reads_for_the_lanes_that_get_the_bytes():
+    out = np.zeros(32, np.uint32)
+    ptx.run(OWN_WRITES, "probe", 1, 32, [out])  # every lane gets what it wrote itself
+    assert out.tolist() == list(range(32))
+    with pytest.raises(ptx.Fault) as caught:
+        ptx.run(OWN_WRITES.replace(".x1", ".x1.trans"), "probe", 1, 32, [out])
+    assert caught.value.kind == ptx.FaultKind.RACE
+
+
 def test_ldmatrix_of_a_crooked_row_is_misaligned():
     rows = np.arange(32, dtype=np.uint32) * 16
     rows[3] += 8

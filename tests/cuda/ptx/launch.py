@@ -158,6 +158,8 @@ def _encoded(
         return np.array(argument, dtype).tobytes()
     if not isinstance(argument, int | np.integer):
         raise TypeError(f"argument {number} must be an integer, got {argument!r}")
+    if not -(1 << 8 * size - 1) <= argument < 1 << 8 * size:
+        raise ValueError(f"argument {number} is {argument}, the parameter has {8 * size} bits")
     return (int(argument) & ((1 << 8 * size) - 1)).to_bytes(size, "little")
 
 

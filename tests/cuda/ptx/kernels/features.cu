@@ -120,6 +120,17 @@ extern "C" __global__ void halves(const __half2* A, const __nv_bfloat162* B, flo
          __half2float(__low2half(A[i]) > __high2half(A[i]) ? __low2half(A[i]) : __high2half(A[i]));
 }
 
+// Comparisons of pairs: as numbers, as masks, as one truth value.
+extern "C" __global__ void compare_halves(const __half2* A, const __nv_bfloat162* B, float* Y,
+                                          uint32_t* masks) {
+  const int i = threadIdx.x;
+  const __half2 greater = __hgt2(A[i], __float2half2_rn(0.25f));
+  const __nv_bfloat162 less = __hlt2(B[i], __float2bfloat162_rn(0.25f));
+  Y[i] = __low2float(greater) + 2 * __high2float(greater) + 4 * __low2float(less) +
+         8 * __high2float(less) + (__hbgt2(A[i], __float2half2_rn(0.f)) ? 16 : 0);
+  masks[i] = __hgt2_mask(A[i], __float2half2_rn(0.f)) ^ (__hisnan(__low2half(A[i])) ? 1 : 0);
+}
+
 // Everything that a warp does together.
 extern "C" __global__ void warp(const int* X, int* Y) {
   const int i = threadIdx.x;

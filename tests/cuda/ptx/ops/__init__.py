@@ -1,11 +1,12 @@
 """What instructions do, one file per family; importing this package fills the table."""
 
-from . import collectives, convert, copies, floating, half, integer, matrix, memory, moves
+from . import collectives, compare, convert, copies, floating, half, integer, matrix, memory, moves
 from .registry import Operation, find
 
 __all__ = [
     "Operation",
     "collectives",
+    "compare",
     "convert",
     "copies",
     "find",

@@ -6,11 +6,9 @@ from typing import Any, Final
 import numpy as np
 
 from .. import floats
-from ..faults import unsupported
 from ..machine import Lanes, Machine
-from ..program import Instruction, Operand, Pair
+from ..program import Instruction, Operand
 from ..values import Array, bits_of
-from .floating import COMPARISONS, compare, write_predicates
 from .registry import operation
 
 
@@ -66,23 +64,6 @@ def arithmetic(machine: Machine, instruction: Instruction, lanes: Lanes) -> None
     if instruction.has("sat"):
         result = np.where(np.isnan(result), 0.0, np.clip(result, 0.0, 1.0))
     machine.write(instruction.operands[0], pack(result, type_name), lanes)
-
-
-@operation("setp", "half", family="predicate", modifiers=f"{COMPARISONS} and or xor")
-def set_predicate(machine: Machine, instruction: Instruction, lanes: Lanes) -> None:
-    """``p = a ? b``; for pairs ``p|q`` are the results of the lower and of the upper half."""
-    type_name = instruction.type
-    a, b = (unpack(machine, o, type_name, lanes) for o in instruction.operands[1:3])
-    result = compare(instruction.first_of(*COMPARISONS.split()), a, b)
-    if type_name.endswith("x2"):
-        if len(instruction.operands) > 3:
-            raise unsupported("a third predicate beside pairs")
-        target = instruction.operands[0]
-        assert isinstance(target, Pair)
-        machine.write(target.first, result[:, 0], lanes)
-        machine.write(target.second, result[:, 1], lanes)
-    else:
-        write_predicates(machine, instruction, lanes, result[:, 0])
 
 
 @operation("neg abs", "half", family="float")
