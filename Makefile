@@ -30,7 +30,7 @@ DOCS_READY := $(DOCS_PACKAGES)/packages.done
 help: ## say what each target does
 	@echo "Targets (each works from a fresh clone):"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | \
-		while IFS='|' read -r name text; do printf '%-15s %s\n' "$$name" "$$text"; done
+		while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
 	@echo "Variables: TORCH='torch==2.13.0'  PYTHON=python3  MAX_JOBS=2  ARGS='passed on'  DEBUG=1"
 
 demo: $(READY) ## train on MNIST with stock PyTorch and with pyfastnn; picture in out/

@@ -261,3 +261,15 @@ def test_shared_memory_is_bounded_and_starts_unwritten():
     body = "ld.shared.u32 %r0, [%s+8];" + STORE.format(offset="")
     got = run(body, checks=Checks(uninitialised=False))
     assert np.isnan(got[:32].view(np.float32)).all()
+
+
+def test_dynamic_shared_memory_lies_behind_the_static_one_at_its_alignment():
+    text = text_of("ld.shared.u32 %r0, [dynamic+OFFSET];")
+    text = text.replace("place[1024]", "place[20]").replace(
+        ".visible", ".extern .shared .align 16 .b8 dynamic[];\n.visible"
+    )
+    for offset, kind in ((28, FaultKind.UNINITIALISED), (32, FaultKind.OUT_OF_BOUNDS)):
+        with pytest.raises(Fault) as caught:
+            ptx.run(text.replace("OFFSET", str(offset)), "probe", 1, 32, [0, 0], shared_bytes=32)
+        assert caught.value.kind == kind
+        assert f"byte {32 + offset} of shared memory" in str(caught.value)

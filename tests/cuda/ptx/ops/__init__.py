@@ -1,10 +1,23 @@
 """What instructions do, one file per family; importing this package fills the table."""
 
-from . import collectives, compare, convert, copies, floating, half, integer, matrix, memory, moves
+from . import (
+    atomics,
+    collectives,
+    compare,
+    convert,
+    copies,
+    floating,
+    half,
+    integer,
+    matrix,
+    memory,
+    moves,
+)
 from .registry import Operation, find
 
 __all__ = [
     "Operation",
+    "atomics",
     "collectives",
     "compare",
     "convert",

@@ -14,8 +14,12 @@ from .registry import operation
 
 def unpack(machine: Machine, operand: Operand, type_name: str, lanes: Lanes) -> Array:
     """Values ``[lanes, 1 or 2]`` as float64, the lower half first."""
-    bits = bits_of(machine.read(operand, type_name, lanes))
-    halves = bits.view(np.uint16).reshape(len(lanes), -1)
+    return numbers(machine.read(operand, type_name, lanes), type_name)
+
+
+def numbers(packed: Array, type_name: str) -> Array:
+    """The same of values in registers or memory."""
+    halves = np.ascontiguousarray(packed).view(np.uint16).reshape(len(packed), -1)
     if type_name.startswith("bf16"):
         return floats.bf16_to_float(halves).astype(np.float64)
     return halves.view(np.float16).astype(np.float64)

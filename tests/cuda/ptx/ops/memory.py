@@ -1,12 +1,10 @@
-"""Loads, stores and atomic operations."""
+"""Loads and stores."""
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from .. import floats
-from ..faults import Fault, FaultKind, unsupported
+from ..faults import Fault, FaultKind
 from ..machine import Lanes, Machine
 from ..program import Instruction, Operand, Vector
 from ..spaces import Part, note
@@ -105,70 +103,3 @@ def store(machine: Machine, instruction: Instruction, lanes: Lanes) -> None:
     data = np.ascontiguousarray(np.stack(columns, axis=1)).view(np.uint8)
     addresses = machine.address(target, lanes)
     store_bytes(machine, space_of(instruction), addresses, data, lanes)
-
-
-def _half_add(type_name: str) -> Callable[[Array, Array], Any]:
-    def add(a: Array, b: Array) -> Array:
-        if type_name.startswith("bf16"):
-            halves = [floats.bf16_to_float(x.view(np.uint16)) for x in (a, b)]
-            return floats.float_to_bf16(halves[0] + halves[1]).view(a.dtype)
-        sums = a.view(np.float16).astype(np.float32) + b.view(np.float16)
-        return floats.float_to_f16(sums).view(a.dtype)
-
-    return add
-
-
-_UPDATES: Final[dict[str, Callable[[Array, Array], Any]]] = {
-    "add": np.add,
-    "min": np.minimum,
-    "max": np.maximum,
-    "and": np.bitwise_and,
-    "or": np.bitwise_or,
-    "xor": np.bitwise_xor,
-    "exch": lambda old, new: new,
-    "inc": lambda old, top: np.where(old >= top, 0, old + old.dtype.type(1)).astype(old.dtype),
-    "dec": lambda old, top: np.where((old == 0) | (old > top), top, old - old.dtype.type(1)).astype(
-        old.dtype
-    ),
-}
-
-
-@operation(
-    "atom red",
-    family="atomic",
-    modifiers=f"{' '.join(_UPDATES)} cas shared shared::cta global noftz relaxed acquire release "
-    "acq_rel gpu cta sys",
-)
-def atomic(machine: Machine, instruction: Instruction, lanes: Lanes) -> None:
-    """Read, change, write in one step, lane after lane; ``red`` gives no old value back."""
-    returns = instruction.opcode == "atom"
-    place, *sources = instruction.operands[returns:]
-    type_name = instruction.type
-    values = [machine.read(source, type_name, lanes) for source in sources]
-    addresses = machine.address(place, lanes)
-    space, width = space_of(instruction), size_of(type_name)
-    load_bytes(machine, space, addresses, width, lanes, "atomic")  # checks and counts
-    old = np.empty(len(lanes), DTYPES[type_name])
-    for part in machine.spaces.parts(space, addresses, width, lanes.threads):
-        rows = np.arange(len(lanes))[part.rows]
-        for position, row in zip(part.positions, rows, strict=True):
-            before = part.region.load(np.array([position]), width).view(DTYPES[type_name])[0]
-            old[row] = before[0]
-            after = _updated(instruction, before, [value[row : row + 1] for value in values])
-            part.region.store(np.array([position]), after.view(np.uint8).reshape(1, width))
-    if returns:
-        machine.write(instruction.operands[0], old, lanes)
-
-
-def _updated(instruction: Instruction, old: Array, values: list[Array]) -> Array:
-    if instruction.has("cas"):
-        return np.where(old == values[0], values[1], old)
-    name = instruction.first_of(*_UPDATES)
-    if not name:
-        raise unsupported("atomic operation")
-    if old.dtype.kind != "f" or name != "add":
-        if "16" in instruction.type and instruction.type[0] in "fb" and name == "add":
-            return np.asarray(_half_add(instruction.type)(old, values[0]))
-    elif instruction.type == "f16":
-        return np.asarray(_half_add(instruction.type)(old, values[0]))
-    return np.asarray(_UPDATES[name](old, values[0]))
