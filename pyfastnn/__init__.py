@@ -10,7 +10,13 @@ from pyfastnn import _C as _C  # noqa: E402 - registers torch.ops.pyfastnn
 from pyfastnn import _batching as _batching  # noqa: E402 - vmap rules of these operators
 from pyfastnn import _decompositions as _decompositions  # noqa: E402 - what ONNX export writes
 from pyfastnn import _flops as _flops  # noqa: E402 - what FlopCounterMode counts
-from pyfastnn import autograd, functional  # noqa: E402
+from pyfastnn import autograd, functional, plot  # noqa: E402
+from pyfastnn.explain import (  # noqa: E402
+    BackwardLogger,
+    BackwardTrace,
+    explain_backward,
+    layer_outputs,
+)
 from pyfastnn.fusion import FusionReport, fuse, fusion_report, unfuse  # noqa: E402
 from pyfastnn.isa import active_isa, available_isas, force_isa  # noqa: E402
 from pyfastnn.modules import MLP, LinearReLU  # noqa: E402
@@ -24,6 +30,8 @@ except _metadata.PackageNotFoundError:  # a source tree on sys.path, built in pl
 
 __all__ = [
     "MLP",
+    "BackwardLogger",
+    "BackwardTrace",
     "FusionReport",
     "LinearReLU",
     "TrainStep",
@@ -31,10 +39,13 @@ __all__ = [
     "active_isa",
     "autograd",
     "available_isas",
+    "explain_backward",
     "force_isa",
     "functional",
     "fuse",
     "fusion_report",
+    "layer_outputs",
+    "plot",
     "prepack",
     "unfuse",
 ]

@@ -45,7 +45,9 @@ def test_each_ignore_of_the_sample_hides_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", [pyfastnn, pyfastnn.functional, pyfastnn.autograd], ids=lambda m: m.__name__
+    "module",
+    [pyfastnn, pyfastnn.functional, pyfastnn.autograd, pyfastnn.plot],
+    ids=lambda m: m.__name__,
 )
 def test_the_users_code_has_every_public_name(module):
     names = public_names(module)

@@ -7,10 +7,13 @@ is never executed.
 from typing import assert_type
 
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import pyfastnn
 from pyfastnn.autograd import LinearReLUFunction, MLPFunction
+from pyfastnn.explain import LayerTrace, LayerWarning, WeightCheck
 from pyfastnn.functional import linear_relu, mlp
 from pyfastnn.packing import PackedMLP
 
@@ -81,6 +84,36 @@ assert_type(LinearReLUFunction.apply(x, weight, None), Tensor)
 assert_type(pyfastnn.autograd.MLPFunction.apply(x, False, weight, bias), Tensor)
 LinearReLUFunction.apply(x, weight)  # type: ignore[call-arg]
 MLPFunction.apply(x, False, weight, 1.0)  # type: ignore[arg-type]
+
+loss_fn = nn.CrossEntropyLoss()
+trace = pyfastnn.explain_backward(model, x, digits, loss_fn, lr=0.1)
+assert_type(trace, pyfastnn.BackwardTrace)
+assert_type(trace.layers, list[LayerTrace])
+assert_type(trace["0"].factor, float | None)
+assert_type(trace.warnings, list[LayerWarning])
+assert_type(trace.weight("0", 1, 2), WeightCheck)
+assert_type(trace.scalars(), dict[str, float])
+assert_type(trace.plot(), Figure)
+trace.weight(0, 1, 2)  # type: ignore[arg-type]
+pyfastnn.explain_backward(model, x, digits, "loss")  # type: ignore[arg-type]
+pyfastnn.explain_backward(model, [x], digits, loss_fn)  # type: ignore[arg-type]
+log = pyfastnn.BackwardLogger("runs", model, loss_fn, every=10)
+assert_type(log(0, x, digits), pyfastnn.BackwardTrace | None)
+pyfastnn.BackwardLogger(3, model, loss_fn)  # type: ignore[arg-type]
+values = pyfastnn.layer_outputs(model, x)
+assert_type(values, dict[str, Tensor])
+
+axes = pyfastnn.plot.first_layer(weight, (2, 2))
+assert_type(axes, Axes)
+assert_type(pyfastnn.plot.top_inputs(values["0"], x, (2, 2), [0, 1], axes=axes), Axes)
+assert_type(pyfastnn.plot.images(x, (2, 2), ["a"]), Figure)
+assert_type(pyfastnn.plot.loss_curves({"a": [1.0], "b": x[0]}, axes), Axes)
+assert_type(pyfastnn.plot.accuracy_curves({"a": [1.0]}), Axes)
+assert_type(pyfastnn.plot.confusion_matrix(digits, [0, 1], names=["a", "b"]), Axes)
+assert_type(pyfastnn.plot.roc(digits, x[:, 0], name="net", color="red"), Axes)
+assert_type(pyfastnn.plot.precision_recall([0, 1], [0.5, 0.6]), Axes)
+pyfastnn.plot.first_layer(weight, 28)  # type: ignore[arg-type]
+pyfastnn.plot.roc(digits)  # type: ignore[call-arg]
 
 assert_type(pyfastnn.available_isas(), list[str])
 assert_type(pyfastnn.active_isa(), str)
