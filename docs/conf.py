@@ -35,7 +35,8 @@ napoleon_custom_sections = ["Shape"]
 # What a docstring refers to must be there, but for types of PyTorch and of the standard library and
 # for type variables.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(torch|nn|dist|collections|matplotlib)\..+|Tensor|Axes|Figure|Path|Writer|.+\.Model")]
+_IGNORED = r"(torch|nn|dist|collections)\..+|Tensor|Axes|Figure|Path|Writer|.+\.Model"
+nitpick_ignore_regex = [("py:.*", _IGNORED)]
 
 html_theme = "alabaster"
 html_theme_options = {"fixed_sidebar": True, "page_width": "75em"}

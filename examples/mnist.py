@@ -37,6 +37,7 @@ from training import (
 import pyfastnn
 
 SIZES = [784, 128, 64, 10]
+LAST_HIDDEN = "relu(2)"  # what explain_backward calls the ReLU behind the second layer, model[2]
 DEFAULT_OUTPUT = Path(__file__).resolve().parent.parent / "out" / "mnist.png"
 OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
     "adam": lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
@@ -79,7 +80,8 @@ def main() -> int:
         title=headline(by_name),
         subtitle=circumstances,
         histories=by_name,
-        weight=next(model.parameters()).detach(),
+        weight=next(model.parameters()),
+        responses=pyfastnn.layer_outputs(model, digits.test_images)[LAST_HIDDEN],
         images=digits.test_images,
         labels=digits.test_labels,
         predictions=predict(model, digits.test_images),

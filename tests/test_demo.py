@@ -186,6 +186,7 @@ def test_picture_of_three_ways_needs_no_mistakes_and_no_differences(
             subtitle="subtitle",
             histories={name: history([1.0, 1.0], [0.5, 0.25]) for name in "abc"},
             weight=torch.randn(30, 784),
+            responses=torch.randn(100, 12),
             images=torch.rand(100, 784),
             labels=labels,
             predictions=predictions,

@@ -67,12 +67,17 @@ def test_top_inputs_draws_the_strongest_inputs_of_each_unit(tmp_path):
 
 def test_images_draws_a_grid_with_titles(tmp_path):
     inputs = torch.rand(5, 6)
-    figure = plot.images(inputs, (2, 3), list("abcde"), columns=2)
-    assert [axes.get_title() for axes in figure.axes] == list("abcde")
-    for axes, pixels in zip(figure.axes, inputs, strict=True):
-        assert torch.equal(picture(axes), pixels.view(2, 3))
-    assert saved(figure.axes[0], tmp_path / "images.png")
-    assert plot.images(inputs[:0], (2, 3)).axes == []
+    axes = plot.images(inputs, (2, 3), list("abcde"), columns=2)
+    drawn = picture(axes)
+    assert drawn.shape == (3 * 4, 2 * 4)
+    for place, (text, pixels) in enumerate(zip(axes.texts, inputs, strict=True)):
+        top, left = 4 * (place // 2) + 1, 4 * (place % 2)
+        assert torch.equal(drawn[top : top + 2, left : left + 3], pixels.view(2, 3))
+        assert text.get_text() == "abcde"[place]
+        assert text.get_position() == (left + 1.5, top - 1)
+    assert saved(axes, tmp_path / "images.png")
+    assert picture(plot.images(inputs, (2, 3))).shape == (3, 8 * 4)
+    assert not plot.images(inputs[:0], (2, 3)).images
 
 
 def test_curves_have_a_point_for_each_value_at_its_epoch(tmp_path):
@@ -159,7 +164,7 @@ def test_images_of_another_shape_are_refused():
 
 
 def test_every_function_draws_where_it_is_told():
-    _, axes = pyplot.subplots(2, 3)
+    _, axes = pyplot.subplots(2, 4)
     panels = axes.flatten()
     assert plot.first_layer(torch.ones(3, 4), (2, 2), panels[0]) is panels[0]
     assert plot.top_inputs(torch.ones(3, 2), torch.ones(3, 4), (2, 2), axes=panels[1]) is panels[1]
@@ -167,6 +172,8 @@ def test_every_function_draws_where_it_is_told():
     assert plot.accuracy_curves({"a": [1.0]}, panels[3]) is panels[3]
     assert plot.confusion_matrix([0], [0], axes=panels[4]) is panels[4]
     assert plot.precision_recall([0, 1], [0, 1], panels[5]) is panels[5]
+    assert plot.images(torch.ones(3, 4), (2, 2), axes=panels[6]) is panels[6]
+    assert plot.roc([0, 1], [0, 1], panels[7]) is panels[7]
     assert pyplot.get_fignums() == [1]
 
 

@@ -75,6 +75,7 @@ def _draw(
             linewidth=6 if index == 0 and len(series) > 1 else 1.6,
         )
     axes.set_xlabel("epoch")
+    axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     return axes

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pyfastnn.plot._figure import as_tensor, axes_for, figure_for
+from pyfastnn.plot._figure import as_tensor, axes_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def first_layer(
@@ -102,8 +101,8 @@ def images(
     shape: tuple[int, int],
     titles: Sequence[str] = (),
     columns: int = 8,
-    figure: Figure | None = None,
-) -> Figure:
+    axes: Axes | None = None,
+) -> Axes:
     """Draw images in a grid, each under its title: the mistakes of a classifier, for example.
 
     Args:
@@ -111,10 +110,10 @@ def images(
         shape: ``(height, width)`` of an image.
         titles: of the images, as many or none.
         columns: images side by side.
-        figure: where to draw (a ``SubFigure`` does, too); a new one if None.
+        axes: where to draw; those of a new figure if None.
 
     Returns:
-        The figure.
+        The axes.
 
     Raises:
         ValueError: if the shapes do not fit.
@@ -123,17 +122,18 @@ def images(
     _check_pixels("images", "inputs", inputs, shape)
     if titles and len(titles) != len(inputs):
         raise ValueError(f"images: expected {len(inputs)} titles, got {len(titles)}")
-    rows = max(1, math.ceil(len(inputs) / columns))
-    figure = figure_for(figure, columns, 1.3 * rows)
-    # Room for the titles; a full grid even if there are fewer images.
-    grid = figure.add_gridspec(rows, columns, hspace=0.4, wspace=0.1)
-    for index, pixels in enumerate(inputs):
-        axes = figure.add_subplot(grid[divmod(index, columns)])
-        axes.imshow(pixels.view(shape).numpy(), cmap="gray_r", interpolation="nearest")
-        axes.set_axis_off()
-        if titles:
-            axes.set_title(titles[index], loc="center", pad=3, fontsize=11, fontweight="normal")
-    return figure
+    room = shape[0] // 2 if titles else 0
+    mosaic = _mosaic(inputs, shape, columns, room)
+    axes = axes_for(axes)
+    axes.set_axis_off()
+    if len(inputs):
+        axes.imshow(mosaic.numpy(), cmap="gray_r", interpolation="nearest")
+    for place, title in enumerate(titles):
+        line, column = divmod(place, columns)
+        x = column * (shape[1] + 1) + shape[1] / 2
+        y = line * (shape[0] + 1 + room) + room - 1
+        axes.text(x, y, title, ha="center", va="bottom")
+    return axes
 
 
 def _check_pixels(who: str, what: str, rows: Tensor, shape: tuple[int, int]) -> None:
@@ -143,13 +143,13 @@ def _check_pixels(who: str, what: str, rows: Tensor, shape: tuple[int, int]) -> 
         )
 
 
-def _mosaic(rows: Tensor, shape: tuple[int, int], columns: int) -> Tensor:
-    """Return rows of pixels as images in a grid, an empty pixel between them."""
-    height, width = shape[0] + 1, shape[1] + 1
+def _mosaic(rows: Tensor, shape: tuple[int, int], columns: int, room: int = 0) -> Tensor:
+    """Return rows of pixels as images in a grid, with room above each and a pixel between them."""
+    height, width = room + shape[0] + 1, shape[1] + 1
     lines = math.ceil(len(rows) / columns)
     mosaic = torch.full((lines * height, columns * width), torch.nan)
     for place, pixels in enumerate(rows):
         line, column = divmod(place, columns)
-        corner = mosaic[line * height :, column * width :]
+        corner = mosaic[line * height + room :, column * width :]
         corner[: shape[0], : shape[1]] = pixels.view(shape)
     return mosaic
