@@ -25,7 +25,7 @@ DOCS_PACKAGES := build/docs-packages
 DOCS_READY := $(DOCS_PACKAGES)/packages.done
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cpp test-clients test-cuda-peers bench bench-peers bench-clients docs lint format build clean FORCE
+.PHONY: help demo test test-cpp test-clients test-cuda-peers bench bench-peers bench-clients docs guide lint format build clean FORCE
 
 help: ## say what each target does
 	@echo "Targets (each works from a fresh clone):"
@@ -62,6 +62,9 @@ docs: $(READY) $(DOCS_READY) ## build the pages and the API reference as a site:
 	PYTHONPATH=$(DOCS_PACKAGES) $(BIN)/python -m sphinx --builder html --conf-dir docs --fresh-env \
 		--fail-on-warning --keep-going --quiet --doctree-dir build/doctrees . build/site
 	cp build/site/README.html build/site/index.html
+
+guide: $(READY) ## run the code of docs/guide.md and write its outputs and pictures; ARGS=--check compares
+	$(BIN)/python docs/run_guide.py $(ARGS)
 
 lint: $(PACKAGES) ## run ruff, mypy and clang-format over tracked and new files, as a commit does
 	@git ls-files -z --cached --others --exclude-standard | \
