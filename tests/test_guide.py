@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "examples"))
-sys.path.insert(0, str(ROOT / "docs"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "docs"))
 
 import digits
 import run_guide
 from archives import FetchError, cache_folder
 from data_fakes import synthetic_digits
 
+ROOT = Path(__file__).resolve().parents[1]
 PAGE = run_guide.GUIDE.read_text()
 
 

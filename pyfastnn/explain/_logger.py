@@ -64,7 +64,12 @@ class BackwardLogger:
         self._model = model
         self._loss_fn = loss_fn
         self._optimizer = optimizer
-        self._writer: Writer = _open(writer) if isinstance(writer, (str, Path)) else writer
+        self._writer: Writer
+        self._flush: Callable[[], None] = lambda: None  # the owner of a writer decides when
+        if isinstance(writer, (str, Path)):
+            self._writer, self._flush = _open(writer)
+        else:
+            self._writer = writer
 
     def __call__(self, step: int, x: Tensor, target: Any) -> BackwardTrace | None:
         """Write a trace if ``step`` is a multiple of ``every``.
@@ -80,14 +85,16 @@ class BackwardLogger:
         if trace.warnings:
             text = "\n\n".join(map(str, trace.warnings))
             self._writer.add_text("backward/warnings", text, step)
+        self._flush()
         return trace
 
 
-def _open(folder: str | Path) -> Writer:
+def _open(folder: str | Path) -> tuple[Writer, Callable[[], None]]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ImportError(
             "BackwardLogger: writing to a folder needs tensorboard: pip install tensorboard"
         ) from error
-    return SummaryWriter(str(folder))
+    writer = SummaryWriter(str(folder))
+    return writer, writer.flush
