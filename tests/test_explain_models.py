@@ -138,6 +138,10 @@ def test_units_of_a_relu_over_pixels_are_not_judged():
     trace = explain_backward(model, torch.randn(5, 1, 4, 4), None, squares)
     assert names(trace) == ["3", "relu[0]"]
     assert trace["relu[0]"].dead_share is None and trace["relu[0]"].gradient_out > 0
+    behind = nn.Sequential(nn.Linear(4, 9), nn.Unflatten(1, (1, 3, 3)), *model)
+    behind[2] = nn.Conv2d(1, 2, 2)
+    trace = explain(behind)
+    assert names(trace) == ["5", "relu[1]", "0"] and trace["relu[1]"].dead_share is None
 
 
 def test_inputs_without_a_gradient_and_parts_without_autograd():
