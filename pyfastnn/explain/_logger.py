@@ -27,9 +27,10 @@ class BackwardLogger:
     """Writes a backward trace to TensorBoard every ``every`` steps of a training.
 
     Call it before or after the step, with the batch: the trace is a forward and a backward of its
-    own, so it also works beside :class:`pyfastnn.TrainStep`. In the other steps it costs one
-    comparison. The scalars are ``backward/loss``, ``backward/fc1/gradient_in`` and so on, see
-    :meth:`BackwardTrace.scalars`; warnings are written as text.
+    own, so it also works beside :class:`pyfastnn.TrainStep`. For a small network it takes as long
+    as some thirty steps of training; the other steps pay one comparison. The scalars are
+    ``backward/loss``, ``backward/fc1/gradient_in`` and so on, see :meth:`BackwardTrace.scalars`;
+    warnings are written as text.
 
     Args:
         writer: a ``torch.utils.tensorboard.SummaryWriter``, or the folder for one (needs the
