@@ -67,5 +67,15 @@ PYBIND11_MODULE(_C, m) {
       .def("apply", &TrainPlan::apply, Unlocked())
       .def("gradient_count", &TrainPlan::gradient_count)
       .def("check", &TrainPlan::check, Unlocked())
-      .def("run_epoch", &TrainPlan::run_epoch, Unlocked());
+      .def("run_epoch", &TrainPlan::run_epoch, Unlocked())
+      .def(
+          "fit_epoch",
+          [](TrainPlan& plan, const at::Tensor& x, const at::Tensor& target,
+             const std::optional<at::Tensor>& order, const std::optional<at::Tensor>& row_weights,
+             int64_t batch_size, double alpha, double loss_factor, double rate) {
+            const pyfastnn::FitLoss loss = plan.fit_epoch(x, target, order, row_weights,
+                                                          {batch_size, alpha, loss_factor, rate});
+            return std::make_pair(loss.loss, loss.penalty);
+          },
+          Unlocked());
 }

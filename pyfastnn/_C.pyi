@@ -75,3 +75,14 @@ class TrainPlan:
         shift: float,
         max_norm: float | None,
     ) -> float: ...
+    def fit_epoch(
+        self,
+        x: Tensor,
+        target: Tensor,
+        order: Tensor | None,
+        row_weights: Tensor | None,
+        batch_size: int,
+        alpha: float,
+        loss_factor: float,
+        rate: float,
+    ) -> tuple[float, float]: ...

@@ -70,13 +70,6 @@ void TrainPlan::set_groups(const std::vector<std::vector<double>>& groups) {
   rules_ = std::move(rules);
 }
 
-template <class Body>
-auto TrainPlan::dispatch(const Body& body) const {
-  if (compute_bfloat16_) return body(engine::BFloat16{});
-  if (dtype() == at::kDouble) return body(double{});
-  return body(float{});
-}
-
 bool TrainPlan::is_updated(const PlannedParameter& parameter) const {
   return parameter.group >= 0 && parameter.tensor.has_value() && parameter.tensor->requires_grad();
 }
@@ -228,50 +221,19 @@ void TrainPlan::apply(const at::Tensor& gradients, double grad_scale,
   end_update();
 }
 
-double TrainPlan::run_epoch(const at::Tensor& x, const at::Tensor& target,
-                            const std::optional<at::Tensor>& order, int64_t batch_size,
-                            bool drop_last, double scale, double shift,
-                            std::optional<double> max_norm) {
-  check(x, target, /*allow_bytes=*/true);
-  const at::Tensor rows = rows_of(x), targets = target.resolve_neg().contiguous();
-  TORCH_CHECK(!order.has_value() || order->device().is_cpu(),
-              "TrainStep: expected order on the CPU");
-  const int64_t* index = order.has_value() ? order->const_data_ptr<int64_t>() : nullptr;
-  const int64_t total = order.has_value() ? order->numel() : rows.size(0);
-  double sum = 0, samples = 0;
-  dispatch([&](auto tag) {
-    using S = decltype(tag);
-    using P = engine::Accumulator<S>;
-    const engine::Batch<P> all = batch_of<P>(rows, targets);
-    const int64_t out = parameters_[parameters_.size() - 2].tensor->size(0);
-    const int64_t element = x.element_size();
-    for (int64_t first = 0; first < total; first += batch_size) {
-      engine::Batch<P> batch = all;
-      batch.rows = std::min(batch_size, total - first);
-      if (drop_last && batch.rows < batch_size) break;
-      batch.scale = scale;
-      batch.shift = shift;
-      if (index != nullptr) {
-        batch.index = index + first;
-      } else {
-        batch.x = static_cast<const char*>(all.x) + first * all.ld * element;
-        if (all.classes != nullptr) batch.classes = all.classes + first;
-        if (all.targets != nullptr) batch.targets = all.targets + first * out;
-      }
-      const double values = count(targets, index, first, batch.rows);
-      begin_update();
-      auto trained = layers<P>();
-      const double loss = train<S>(trained, batch, mean_ ? 1 / values : 1, max_norm);
-      end_update();
-      sum += mean_ && loss_.kind != engine::LossKind::kCrossEntropy
-                 ? loss / static_cast<double>(out)
-                 : loss;
-      samples +=
-          loss_.kind == engine::LossKind::kCrossEntropy ? values : static_cast<double>(batch.rows);
-    }
-    return 0;
-  });
-  return sum / samples;
-}
+#define PYFASTNN_INSTANTIATE(P)                                               \
+  template std::vector<engine::TrainedLayer<P>> TrainPlan::layers<P>() const; \
+  template engine::Batch<P> TrainPlan::batch_of<P>(const at::Tensor&, const at::Tensor&) const;
+PYFASTNN_INSTANTIATE(float)
+PYFASTNN_INSTANTIATE(double)
+#undef PYFASTNN_INSTANTIATE
+#define PYFASTNN_INSTANTIATE(S)                                                                   \
+  template double TrainPlan::train<S>(std::vector<engine::TrainedLayer<engine::Accumulator<S>>>&, \
+                                      const engine::Batch<engine::Accumulator<S>>&, double,       \
+                                      std::optional<double>);
+PYFASTNN_INSTANTIATE(float)
+PYFASTNN_INSTANTIATE(double)
+PYFASTNN_INSTANTIATE(engine::BFloat16)
+#undef PYFASTNN_INSTANTIATE
 
 }  // namespace pyfastnn

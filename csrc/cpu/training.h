@@ -35,6 +35,24 @@ struct BatchLoss {
   double sum = 0, count = 0;
 };
 
+// How scikit-learn trains, where that is not how torch does. With n rows in a batch (or n, the sum
+// of their weights), the gradient is that of loss_factor / n times the sum of all elements' losses
+// plus alpha / (2 n) times the sum of all squared weights. Adam's epsilon is added to the root
+// before its bias is corrected.
+struct FitRules {
+  int64_t batch_size;
+  double alpha, loss_factor;
+  double rate;  // SGD: gradients are multiplied by it, so that lr, and with it the unit of the
+                // momentum buffers, may stay what it was; Adam: 1
+};
+
+// Means over the rows of an epoch: the losses (times weight / mean weight of the batch), summed
+// over the outputs, and alpha / (2 n) times the squared weights, both before the update of each
+// batch.
+struct FitLoss {
+  double loss = 0, penalty = 0;
+};
+
 class TrainPlan {
  public:
   // parameters: weight_0, bias_0, weight_1, ...; loss: "cross_entropy", "mse" or
@@ -63,22 +81,36 @@ class TrainPlan {
                    const std::optional<at::Tensor>& order, int64_t batch_size, bool drop_last,
                    double scale, double shift, std::optional<double> max_norm);
 
+  // The same for scikit-learn's estimators; the plan must not compute in bfloat16.
+  FitLoss fit_epoch(const at::Tensor& x, const at::Tensor& target,
+                    const std::optional<at::Tensor>& order,
+                    const std::optional<at::Tensor>& row_weights, const FitRules& rules);
+
   // All that run_epoch checks.
   void check(const at::Tensor& x, const at::Tensor& target, bool allow_bytes) const;
 
  private:
+  // body(tag) with the type that is computed with.
   template <class Body>
-  auto dispatch(const Body& body) const;
+  auto dispatch(const Body& body) const {
+    if (compute_bfloat16_) return body(engine::BFloat16{});
+    if (dtype() == at::kDouble) return body(double{});
+    return body(float{});
+  }
   template <class P>
   std::vector<engine::TrainedLayer<P>> layers() const;
   template <class P>
   engine::Batch<P> batch_of(const at::Tensor& x, const at::Tensor& target) const;
+  template <class P>
+  engine::Batch<P> slice(engine::Batch<P> all, int64_t element, int64_t first, int64_t rows) const;
   at::Tensor rows_of(const at::Tensor& x) const;
   double count(const at::Tensor& target, const int64_t* index, int64_t first, int64_t rows) const;
   template <class S>
   double train(std::vector<engine::TrainedLayer<engine::Accumulator<S>>>& layers,
                const engine::Batch<engine::Accumulator<S>>& batch, double loss_scale,
                std::optional<double> max_norm);
+  template <class P>
+  FitLoss fit(const engine::Batch<P>& all, int64_t element, const FitRules& rules);
   void check_parameters() const;
   void begin_update();
   void end_update();

@@ -28,7 +28,7 @@ std::vector<T> stored(const Numbers& numbers) {
 
 template <class S>
 void check_step(const std::vector<LayerShape>& shapes, int64_t rows, bool keep,
-                const std::string& name) {
+                const std::string& name, bool weighs = false) {
   using P = engine::Accumulator<S>;
   reference::Network net{shapes, {}, {}};
   std::vector<std::vector<P>> weights, biases;
@@ -50,13 +50,15 @@ void check_step(const std::vector<LayerShape>& shapes, int64_t rows, bool keep,
   }
   const int64_t in = shapes.front().in, out = shapes.back().out;
   const Numbers x = integers(rows * in, 1), targets = integers(rows * out, 1);
-  const auto x_s = stored<P>(x), targets_s = stored<P>(targets);
+  const Numbers row_weights = weighs ? integers(rows, 1) : Numbers(rows, 1);
+  const auto x_s = stored<P>(x), targets_s = stored<P>(targets), weights_s = stored<P>(row_weights);
   const auto outputs = reference::forward(net, rows, x);
   Numbers dy = outputs.back();
   double want = 0;
   for (size_t i = 0; i < dy.size(); ++i) {
-    want += (dy[i] - targets[i]) * (dy[i] - targets[i]);
-    dy[i] = 2 * (dy[i] - targets[i]);
+    const double weight = row_weights[i / out];
+    want += weight * (dy[i] - targets[i]) * (dy[i] - targets[i]);
+    dy[i] = weight * 2 * (dy[i] - targets[i]);
   }
   if (std::is_same_v<S, engine::BFloat16>) {  // 8 bits of mantissa
     for (const Numbers& y : outputs) {
@@ -71,6 +73,12 @@ void check_step(const std::vector<LayerShape>& shapes, int64_t rows, bool keep,
   batch.x = x_s.data();
   batch.ld = in;
   batch.targets = targets_s.data();
+  if (weighs) batch.row_weights = weights_s.data();
+  double squares = 0;
+  for (const Numbers& weight : net.weights) {
+    for (double w : weight) squares += w * w;
+  }
+  test::expect(engine::squared_weights(layers) == squares, name + " squares");
   engine::Loss loss{engine::LossKind::kMse, 0, 0};
   std::vector<P> kept(keep ? engine::gradient_count(layers) : 0);
   const double got = engine::train_step<S>(layers, loss, batch, 1, keep ? kept.data() : nullptr);
@@ -98,6 +106,9 @@ void check_type(const std::string& type) {
       check_step<S>({{3, 2, true, false}}, rows, keep, name);
       check_step<S>({{5, 33, false, true}, {33, 3, true, false}}, rows, keep, name);
       check_step<S>({{2, 4, true, false}, {4, 3, true, true}}, rows, keep, name);
+      if (!std::is_same_v<S, engine::BFloat16>)
+        check_step<S>({{4, 6, true, true}, {6, 2, true, false}}, rows, keep, name + " weighted",
+                      true);
     }
   }
   check_step<S>({{140, 70, true, false}}, 20, false, engine::active_isa() + " " + type + " wide");

@@ -195,8 +195,20 @@ class Step {
     args.ignore_index = loss_.ignore_index;
     args.losses = losses_ + rows.begin;
     training_.loss[static_cast<int>(loss_.kind)](args);
+    if constexpr (std::is_same_v<S, P>) weigh_rows(args, first);
     if (layers_[top_].relu && low_ <= top_)
       kernels_.mask_rows(dz.data, dz.ld, z.data, z.ld, rows.size(), args.n, dz.data, dz.ld);
+  }
+
+  // args: rows of the batch from `first` on, their losses and dZ.
+  void weigh_rows(const LossArgs<S>& args, int64_t first) const {
+    if (batch_.row_weights == nullptr) return;
+    for (int64_t i = 0; i < args.rows; ++i) {
+      const int64_t row = batch_.index == nullptr ? first + i : batch_.index[first + i];
+      const P weight = batch_.row_weights[row];
+      args.losses[i] *= static_cast<double>(weight);
+      for (int64_t j = 0; j < args.n; ++j) args.dz[i * args.ld_dz + j] *= weight;
+    }
   }
 
   // ---- input ----

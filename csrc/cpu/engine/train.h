@@ -63,6 +63,7 @@ struct Batch {
   const int64_t* index = nullptr;
   const int64_t* classes = nullptr;  // for cross entropy
   const P* targets = nullptr;        // for the other losses: [rows, out of the last layer]
+  const P* row_weights = nullptr;    // a row's loss is multiplied by its weight; null: 1
 };
 
 // Number of elements of all gradients that are needed: weight_0, bias_0, weight_1, ...
@@ -74,6 +75,10 @@ int64_t gradient_count(const std::vector<TrainedLayer<P>>& layers);
 template <class S>
 double train_step(const std::vector<TrainedLayer<Accumulator<S>>>& layers, const Loss& loss,
                   const Batch<Accumulator<S>>& batch, double loss_scale, Accumulator<S>* gradients);
+
+// Sum of the squares of all weights, without the biases.
+template <class P>
+double squared_weights(const std::vector<TrainedLayer<P>>& layers);
 
 template <class P>
 double squared_norm(const std::vector<TrainedLayer<P>>& layers, const P* gradients);
