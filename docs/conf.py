@@ -32,10 +32,10 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 napoleon_custom_sections = ["Shape"]
-# What a docstring refers to must be there, but for types of PyTorch and of the standard library and
-# for type variables.
+# What a docstring refers to must be there, but for types of PyTorch, of scikit-learn and of the
+# standard library and for type variables.
 nitpicky = True
-_IGNORED = r"(torch|nn|dist|collections)\..+|Tensor|Axes|Figure|Path|Writer|.+\.Model"
+_IGNORED = r"(torch|nn|dist|collections|sklearn)\..+|Tensor|Axes|Figure|Path|Writer|.+\.Model"
 nitpick_ignore_regex = [("py:.*", _IGNORED)]
 
 html_theme = "alabaster"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import pyfastnn
+import pyfastnn.sklearn
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "tests" / "typing_sample.py"
@@ -46,7 +47,7 @@ def test_each_ignore_of_the_sample_hides_an_error(tmp_path):
 
 @pytest.mark.parametrize(
     "module",
-    [pyfastnn, pyfastnn.functional, pyfastnn.autograd, pyfastnn.plot],
+    [pyfastnn, pyfastnn.functional, pyfastnn.autograd, pyfastnn.plot, pyfastnn.sklearn],
     ids=lambda m: m.__name__,
 )
 def test_the_users_code_has_every_public_name(module):

@@ -16,6 +16,7 @@ from pyfastnn.autograd import LinearReLUFunction, MLPFunction
 from pyfastnn.explain import LayerTrace, LayerWarning, WeightCheck
 from pyfastnn.functional import linear_relu, mlp
 from pyfastnn.packing import PackedMLP
+from pyfastnn.sklearn import MLPClassifier, MLPRegressor
 
 x, weight, bias = torch.randn(8, 4), torch.randn(3, 4), torch.randn(3)
 digits = torch.randint(3, (8,))
@@ -114,6 +115,8 @@ assert_type(pyfastnn.plot.roc(digits, x[:, 0], name="net", color="red"), Axes)
 assert_type(pyfastnn.plot.precision_recall([0, 1], [0.5, 0.6]), Axes)
 pyfastnn.plot.first_layer(weight, 28)  # type: ignore[arg-type]
 pyfastnn.plot.roc(digits)  # type: ignore[call-arg]
+assert_type(MLPClassifier(alpha=0.1).to_torch(), nn.Sequential)
+assert_type(MLPRegressor.from_sklearn(MLPRegressor()), MLPRegressor)
 
 assert_type(pyfastnn.available_isas(), list[str])
 assert_type(pyfastnn.active_isa(), str)
