@@ -13,7 +13,13 @@ version = release = pyfastnn.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 root_doc = "README"
-include_patterns = ["*.md", "docs/*.md", "benchmarks/README.md", "csrc/README.md"]
+include_patterns = [
+    "*.md",
+    "docs/*.md",
+    "benchmarks/README.md",
+    "csrc/README.md",
+    "tests/cuda/ptx/README.md",
+]
 CONTENTS = """
 ```{toctree}
 :hidden:
@@ -24,6 +30,7 @@ CONTRIBUTING
 CHANGELOG
 csrc/README
 benchmarks/README
+tests/cuda/ptx/README
 ```
 """
 
