@@ -10,6 +10,7 @@ from pyfastnn import _C as _C  # noqa: E402 - registers torch.ops.pyfastnn
 from pyfastnn import _batching as _batching  # noqa: E402 - vmap rules of these operators
 from pyfastnn import _decompositions as _decompositions  # noqa: E402 - what ONNX export writes
 from pyfastnn import _flops as _flops  # noqa: E402 - what FlopCounterMode counts
+from pyfastnn import _inductor as _inductor  # noqa: E402 - what torch.compile may call
 from pyfastnn import autograd, functional, plot  # noqa: E402
 from pyfastnn.explain import (  # noqa: E402
     BackwardLogger,

@@ -1,5 +1,8 @@
 """torch.compile and compiled autograd: the operators stay whole, values and gradients the same."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from cases import Arguments, Size, draw
@@ -38,6 +41,28 @@ def test_compile_without_graph_breaks_forward_and_backward(backend, dynamic):
         arguments = draw(SIZE._replace(rows=rows), torch.float32)
         for got, want in zip(run(compiled, arguments), run(network, arguments), strict=True):
             assert_same_bits(got, want)
+
+
+def test_code_is_generated_where_the_environment_says_ci(monkeypatch):
+    monkeypatch.setenv("CI", "true")
+    arguments = draw(SIZE, torch.float32)
+    with torch._inductor.config.patch(force_disable_caches=True):
+        compiled = torch.compile(network, fullgraph=True)
+        for got, want in zip(run(compiled, arguments), run(network, arguments), strict=True):
+            assert_same_bits(got, want)
+
+
+@pytest.mark.parametrize(
+    "modules", ["pyfastnn, torch._inductor.lowering", "torch._inductor.lowering, pyfastnn"]
+)
+def test_code_generator_allows_the_operators_in_either_order_of_imports(modules):
+    script = f"""
+import {modules}
+import sys
+assert {{"pyfastnn::linear_relu", "pyfastnn::mlp"}} <= torch._inductor.lowering.FALLBACK_ALLOW_LIST
+assert not any(type(finder).__module__ == "pyfastnn._inductor" for finder in sys.meta_path)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @MODULES

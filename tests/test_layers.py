@@ -77,6 +77,7 @@ ALLOWED_IMPORTS = {
     "_batching": {"reference"},
     "_decompositions": {"reference"},
     "_flops": set(),
+    "_inductor": set(),
     "_sharding": set(),
     "autograd": {"functional", "reference"},
     "modules": {"functional"},
