@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+TORCH_CUDA ?= torch==2.14.1
 ARGS ?=
 MAX_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 export MAX_JOBS
@@ -19,13 +20,15 @@ INSTALLED := $(VENV)/installed.done
 READY := $(BUILT) $(INSTALLED)
 PEERS := .venv-peers
 PEERS_READY := $(PEERS)/packages.done
+CUDA := .venv-cuda
+CUDA_READY := $(CUDA)/packages.done
 CLIENTS := .venv-clients
 CLIENTS_READY := $(CLIENTS)/packages.done
 DOCS_PACKAGES := build/docs-packages
 DOCS_READY := $(DOCS_PACKAGES)/packages.done
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cpp test-clients test-cuda-peers bench bench-peers bench-clients docs guide lint format build clean FORCE
+.PHONY: help demo test test-cpp test-clients test-cuda-build test-cuda-host test-cuda-peers bench bench-clients bench-cuda bench-peers docs guide lint format build clean FORCE
 
 help: ## say what each target does
 	@echo "Targets (each works from a fresh clone):"
@@ -36,14 +39,29 @@ help: ## say what each target does
 demo: $(READY) ## train on MNIST with stock PyTorch and with pyfastnn; picture in out/
 	$(BIN)/python examples/mnist.py $(ARGS)
 
-test: $(READY) test-cpp ## run all tests: the C++ engine alone, then pytest
+test: $(READY) test-cpp test-cuda-host ## run all tests: C++ without pyfastnn, then pytest
 	$(BIN)/python -m pytest $(ARGS)
+
+test-cuda-host: $(PACKAGES) ## run the CUDA operators on the CPU, with loops in place of the kernels
+	$(BIN)/python -m pytest --confcutdir=tests/cuda_host tests/cuda_host
+
+# The suite's core once more, because this torch is another one. -P: not the extension in pyfastnn/.
+CUDA_TESTS := $(patsubst %,tests/test_%.py,forward backward edges errors registration autograd func \
+	autocast modules fallback fusion training training_epoch packing)
+
+test-cuda-build: $(CUDA_READY) ## build with CUDA kernels (needs nvcc, no device); test what needs no device
+	rm -rf build/cuda
+	PYFASTNN_CUDA=1 $(CUDA)/bin/python setup.py -q build --build-lib build/cuda
+	PYTHONPATH=build/cuda $(CUDA)/bin/python -P -m pytest tests/cuda_build $(CUDA_TESTS) $(ARGS)
 
 test-cuda-peers: $(PACKAGES) ## run kernels of CUTLASS in the PTX interpreter (needs nvcc; fetches 6 MB)
 	$(BIN)/python -m pytest --confcutdir=tests/cuda tests/cuda/peers/check_cutlass.py $(ARGS)
 
 bench: $(READY) ## time pyfastnn against stock PyTorch; JSON and a table in out/
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+bench-cuda: $(READY) ## time CUDA kernels on a CUDA device; needs a build with CUDA (README)
+	$(BIN)/python -m benchmarks.cuda $(ARGS)
 
 # Later options override earlier ones, so that ARGS may narrow or widen the comparison. Memory takes a
 # process for each cell and provider: too long for a quick run.
@@ -79,7 +97,7 @@ format: $(PACKAGES) ## rewrite Python and C++ sources in the project's style
 build: $(READY) ## make .venv and compile the extension into it (editable install)
 
 clean: ## remove everything the other targets made, except downloaded data
-	rm -rf $(VENV) $(PEERS) $(CLIENTS) build dist out *.egg-info pyfastnn/_C.*.so pyfastnn/_build_info.py
+	rm -rf $(VENV) $(CUDA) $(PEERS) $(CLIENTS) build dist out *.egg-info pyfastnn/_C.*.so pyfastnn/_build_info.py
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .benchmarks
 	find pyfastnn tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
@@ -88,7 +106,8 @@ clean: ## remove everything the other targets made, except downloaded data
 # A setting is a file that changes only when its value does: what depends on it is redone then.
 build/python.setting: VALUE = $(PYTHON)
 build/torch.setting: VALUE = $(TORCH)
-build/flags.setting: VALUE = DEBUG=$(DEBUG) SANITIZE=$(PYFASTNN_SANITIZE) CUDA=$(PYFASTNN_CUDA)
+build/torch-cuda.setting: VALUE = $(TORCH_CUDA)
+build/flags.setting: VALUE = DEBUG=$(DEBUG) SANITIZE=$(PYFASTNN_SANITIZE) CUDA=$(PYFASTNN_CUDA) $(TORCH_CUDA_ARCH_LIST)
 build/%.setting: FORCE
 	@mkdir -p build
 	@echo '$(VALUE)' | cmp -s - $@ || echo '$(VALUE)' > $@
@@ -129,6 +148,14 @@ $(CLIENTS_READY): build/python.setting build/torch.setting tests/clients/require
 		-r tests/clients/requirements.txt
 	@touch $@
 
+# 5.5 GB: torch's libraries for CUDA.
+$(CUDA_READY): build/python.setting build/torch-cuda.setting constraints.txt
+	@$(PYTHON) -c "$$CHECK_PYTHON"
+	$(PYTHON) -m venv --clear $(CUDA)
+	$(CUDA)/bin/python -m pip --disable-pip-version-check -q install '$(TORCH_CUDA)' \
+		-c constraints.txt ninja setuptools wheel numpy pytest expecttest
+	@touch $@
+
 # Sphinx imports pyfastnn, so it runs in .venv; the tests must not need it, so it lies beside.
 $(DOCS_READY): $(PACKAGES) docs/requirements.txt
 	rm -rf $(DOCS_PACKAGES)
@@ -138,7 +165,7 @@ $(DOCS_READY): $(PACKAGES) docs/requirements.txt
 # --- extension ------------------------------------------------------------------------------------
 
 # setup.py keeps the object files, so ninja recompiles only what changed and pip finds all of it done.
-$(BUILT): $(PACKAGES) build/flags.setting setup.py $(shell find csrc -type d -o -name '*.cpp' -o -name '*.h')
+$(BUILT): $(PACKAGES) build/flags.setting setup.py $(shell find csrc -type d -o -name '*.cpp' -o -name '*.h' -o -name '*.cu*')
 	@touch $@.started # becomes the stamp, so that an edit made during the build counts as newer
 	$(BIN)/python setup.py -q build_ext --inplace
 	@mv $@.started $@

@@ -26,12 +26,12 @@ std::optional<at::Tensor> optional_tensor(PyObject* object) {
 bool modes_are_off() { return !at::impl::torch_function_mode_enabled(); }
 
 // Lets other Python threads run, unless the call is over sooner than the lock changes hands (0.1
-// us, and the next one may have to wait for it).
+// us, and the next one may have to wait for it). A device may keep its caller waiting.
 class Unlocked {
  public:
   Unlocked(const at::Tensor& input, const at::Tensor& weight) {
     constexpr int64_t kSmall = 1 << 18;  // 32 rows of 16 features and 16 outputs
-    if (input.numel() * weight.numel() >= kSmall) released_.emplace();
+    if (!input.is_cpu() || input.numel() * weight.numel() >= kSmall) released_.emplace();
   }
 
  private:

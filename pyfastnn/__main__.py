@@ -22,7 +22,7 @@ def info() -> str:
         "active instruction set": pyfastnn.active_isa(),
         "PYFASTNN_ISA": os.environ.get("PYFASTNN_ISA", "not set"),
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} processors",
-        "CUDA kernels": "built" if _build_info.CUDA else "not built",
+        "CUDA kernels": f"built for {archs}" if (archs := _build_info.CUDA_ARCHS) else "not built",
         "CUDA device": "available" if torch.cuda.is_available() else "none",
     }
     width = max(map(len, facts))

@@ -1,2 +1,2 @@
 TORCH_VERSION: str
-CUDA: bool
+CUDA_ARCHS: str  # as in TORCH_CUDA_ARCH_LIST; empty: built without CUDA

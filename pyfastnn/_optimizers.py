@@ -85,11 +85,9 @@ class OptimizerReader:
 
     def place(self, parameter: Tensor) -> Place:
         """Find a parameter's group and state; missing state is made, see :meth:`stepped`."""
-        group = self._group_of.get(id(parameter), -1)
-        if group < 0 or not parameter.requires_grad:
+        if not self.updates(parameter):
             return Place(-1, [], None, False)
-        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
-            raise TypeError("TrainStep: a parameter has a hook, which would not run")
+        group = self._group_of[id(parameter)]
         state = self._optimizer.state.get(parameter, {})
         if self.kind == "sgd":
             return self._place_of_sgd(parameter, group, state)
@@ -102,6 +100,18 @@ class OptimizerReader:
         made |= {name: torch.zeros_like(parameter, requires_grad=False) for name in names}
         self._unpublished.append((parameter, made))
         return Place(group, [made[name] for name in names], made["step"], False)
+
+    def updates(self, parameter: Tensor) -> bool:
+        """Say whether a parameter is trained.
+
+        Raises:
+            TypeError: if it has a hook.
+        """
+        if id(parameter) not in self._group_of or not parameter.requires_grad:
+            return False
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise TypeError("TrainStep: a parameter has a hook, which would not run")
+        return True
 
     def _place_of_sgd(self, parameter: Tensor, group: int, state: dict[str, Any]) -> Place:
         if self._optimizer.param_groups[group]["momentum"] == 0:

@@ -8,16 +8,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pyfastnn import _C
 from pyfastnn._step_parts import LossDescription
+from pyfastnn._torch_plan import Plan
 
 
 class Job(NamedTuple):
     """What a step does, the same in all processes."""
 
-    plan: _C.TrainPlan
+    plan: Plan
     loss: LossDescription
     dtype: torch.dtype
+    device: torch.device
     max_grad_norm: float | None
 
 
@@ -44,13 +45,14 @@ class Processes:
     def step(self, job: Job, x: Tensor, target: Tensor) -> Tensor:
         """Train on the rows of all processes; returns the loss of all."""
         loss, _ = self._update(job, x, target)
-        return torch.tensor(loss, dtype=job.dtype, device="cpu")
+        return torch.tensor(loss, dtype=job.dtype, device=job.device)
 
     def _update(self, job: Job, x: Tensor, target: Tensor) -> tuple[float, float]:
         """One update with the gradients of all processes; returns the loss and its divisor."""
         size = job.plan.gradient_count()
-        if self._sums is None or self._sums.numel() != size + 2 or self._sums.dtype != job.dtype:
-            self._sums = torch.empty(size + 2, dtype=job.dtype, device="cpu")
+        kind = (size + 2, job.dtype, job.device)
+        if self._sums is None or kind != (len(self._sums), self._sums.dtype, self._sums.device):
+            self._sums = torch.empty(size + 2, dtype=job.dtype, device=job.device)
         total, count = job.plan.gradients(x, target, self._sums)
         self._sums[size], self._sums[size + 1] = total, count
         dist.all_reduce(self._sums, group=self._group)
@@ -78,6 +80,7 @@ class Processes:
         rank, world = dist.get_rank(self._group), dist.get_world_size(self._group)
         if order is None:
             order = torch.arange(len(X), device="cpu")
+        order = order.to(job.device)  # where the group can send it
         dist.broadcast(order, src=self._first(), group=self._group)
         loss = samples = 0.0
         for first in range(0, len(order), batch_size):

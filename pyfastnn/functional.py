@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pyfastnn import _C
+from pyfastnn import _C, _build_info
 
 # Looked up once: a call of a small layer takes 1.5 us, and every name on the way to it 0.05.
 _linear_relu = torch.ops.pyfastnn.linear_relu.default
@@ -14,6 +14,9 @@ _mlp = torch.ops.pyfastnn.mlp.default
 _linear_relu_direct = _C.linear_relu
 _mlp_direct = _C.mlp
 _is_compiling = torch.compiler.is_compiling
+
+CUDA_IS_BUILT = bool(_build_info.CUDA_ARCHS)
+WITHOUT_CUDA = "is on a CUDA device, and pyfastnn was built without CUDA"  # why a module runs plain
 
 
 def linear_relu(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -29,12 +32,14 @@ def linear_relu(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
         stays NaN.
 
     Raises:
-        RuntimeError: if shapes, dtypes or devices do not fit; the message names the argument.
+        RuntimeError: if shapes, dtypes or devices do not fit; the message names the argument. For
+            CUDA tensors, if pyfastnn was built without CUDA.
 
     Note:
         bfloat16 and float16 accumulate in float32 and round once. Under autocast the arguments are
         cast as for ``torch.nn.functional.linear``. The bits of a row do not depend on the other
-        rows of the batch nor on the number of threads. Derivatives of any order, forward and
+        rows of the batch nor on the number of threads (on CUDA devices: where our kernels compute
+        it, see ``docs/cuda.md``). Derivatives of any order, forward and
         reverse, are those of ``torch.relu(torch.nn.functional.linear(...))``; the gradient where
         the sum is exactly 0 is 0. All arguments may be DTensors, divided by rows, columns or
         features, evenly or not.
@@ -75,7 +80,7 @@ def mlp(
 
     Raises:
         RuntimeError: if shapes, dtypes or devices do not fit, or the lists have different lengths;
-            the message names the argument.
+            the message names the argument. For CUDA tensors, if pyfastnn was built without CUDA.
 
     Note:
         One operator and one autograd node whatever the depth: for small networks that costs less

@@ -53,6 +53,8 @@ class LinearReLU(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer; see :func:`pyfastnn.functional.linear_relu`."""
+        if not functional.CUDA_IS_BUILT and input.is_cuda is True:  # not True: traced by torch.fx
+            return torch.relu(super().forward(input))
         parameters = self._parameters  # self.weight costs ten times as much
         try:
             weight, bias = parameters["weight"], parameters["bias"]
@@ -121,7 +123,8 @@ class MLP(nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:
         """Apply the network; see :func:`pyfastnn.functional.mlp`."""
         chain = _fusible_chain(self._modules)
-        if isinstance(chain, str):
+        lacks_kernels = not functional.CUDA_IS_BUILT and input.is_cuda is True
+        if isinstance(chain, str) or lacks_kernels:
             return super().forward(input)  # type: ignore[no-any-return, no-untyped-call]
         return functional.mlp(input, chain.weights, chain.biases, chain.activate_last)
 
@@ -137,6 +140,8 @@ class MLP(nn.Sequential):
         chain = _fusible_chain(self._modules)
         if isinstance(chain, str):
             return chain
+        if not functional.CUDA_IS_BUILT and chain.weights[0].is_cuda:
+            return f"it {functional.WITHOUT_CUDA}"
         return _sharded_child(self._modules) if len(chain.weights) > 1 else None
 
     def extra_repr(self) -> str:

@@ -13,6 +13,7 @@ from pyfastnn import _C
 from pyfastnn._optimizers import OptimizerReader, Place
 from pyfastnn._processes import Job, Processes
 from pyfastnn._step_parts import bind, checked_norm, describe_loss, hooks_of
+from pyfastnn._torch_plan import Plan, TorchPlan, runs_on_torch
 from pyfastnn._watch import Watch
 
 _NOWHERE = Place(-1, [], None, False)  # of a layer without bias
@@ -31,7 +32,8 @@ class TrainStep:
     Args:
         model: ``nn.Linear``, :class:`pyfastnn.LinearReLU`, or an ``nn.Sequential`` /
             :class:`pyfastnn.MLP` (also nested) of those and ``nn.ReLU`` behind a linear layer; an
-            ``nn.Flatten`` may come first. Parameters float32 or float64, on the CPU.
+            ``nn.Flatten`` may come first. Parameters float32 or float64, on the CPU or on a CUDA
+            device.
         loss_fn: ``nn.CrossEntropyLoss`` with class indices (``label_smoothing``,
             ``ignore_index``), ``nn.MSELoss`` or ``nn.BCEWithLogitsLoss``, reduction ``"mean"`` or
             ``"sum"``. Its options are read when the object is made; changes of the model and of
@@ -53,6 +55,12 @@ class TrainStep:
         Two runs give the same bits, whatever the number of threads. Memory beyond parameters and
         state does not grow with the batch.
 
+        On a CUDA device a step has the same result, but is no kernel of its own: it calls the model
+        (fused where pyfastnn was built with CUDA), the loss, backward and the optimizer as
+        PyTorch does, and activations of the whole batch are kept. Nothing waits for the device
+        (with a process group a step does), so class indices are not checked by us: PyTorch's loss
+        fails on the device.
+
     Example:
         >>> model = pyfastnn.MLP([784, 128, 64, 10])
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -71,8 +79,10 @@ class TrainStep:
         process_group: dist.ProcessGroup | None = None,
     ) -> None:
         self._model = model
+        self._loss_fn = loss_fn
         self._loss = describe_loss(loss_fn)
         self._max_grad_norm = checked_norm(max_grad_norm)
+        self._torch_optimizer = optimizer
         self._optimizer = OptimizerReader(optimizer)
         self._bound = bind(self._model)
         self._bfloat16 = self._checked_compute_dtype(compute_dtype)
@@ -177,17 +187,27 @@ class TrainStep:
 
     # ---- the model, its optimizer, and what C++ knows of them ----
 
-    def _make_plan(self) -> _C.TrainPlan:
-        """Tell C++ which tensors there are; missing state is made, but not yet published."""
-        parameters = []
+    def _make_plan(self) -> Plan:
+        """Tell the plan which tensors there are, and watch whether there are others."""
         self._optimizer.start_over()
+        plan = self._torch_plan() if runs_on_torch(self._weight) else self._engine_plan()
+        self._set_numbers(plan)
+        self._structure = self._optimizer.structure()
+        tensors = [tensor for tensor in self._bound.tensors if tensor is not None]
+        dicts = [*self._bound.dicts, *self._optimizer.dicts(), *hooks_of(tensors)]
+        self._watch = Watch(dicts, self._optimizer.lists(), tensors)
+        return plan
+
+    def _engine_plan(self) -> _C.TrainPlan:
+        """Make a plan in C++; missing optimizer state is made, but not yet published."""
+        parameters = []
         with torch.inference_mode(False):  # state must be usable in ordinary steps
             for tensor in self._bound.tensors:
                 place = _NOWHERE if tensor is None else self._optimizer.place(tensor)
                 parameters.append(
                     _C.PlannedParameter(tensor, place.group, place.state, place.step, place.first)
                 )
-        plan = _C.TrainPlan(
+        return _C.TrainPlan(
             parameters,
             list(self._bound.relu),
             self._loss.kind,
@@ -197,14 +217,15 @@ class TrainStep:
             self._optimizer.kind,
             self._bfloat16,
         )
-        self._set_numbers(plan)
-        self._structure = self._optimizer.structure()
-        tensors = [tensor for tensor in self._bound.tensors if tensor is not None]
-        dicts = [*self._bound.dicts, *self._optimizer.dicts(), *hooks_of(tensors)]
-        self._watch = Watch(dicts, self._optimizer.lists(), tensors)
-        return plan
 
-    def _set_numbers(self, plan: _C.TrainPlan) -> None:
+    def _torch_plan(self) -> TorchPlan:
+        tensors = self._bound.tensors
+        updated = [t for t in tensors if t is not None and self._optimizer.updates(t)]
+        return TorchPlan(
+            self._model, self._loss_fn, self._torch_optimizer, tensors, updated, self._bfloat16
+        )
+
+    def _set_numbers(self, plan: Plan) -> None:
         plan.set_groups(self._optimizer.groups())
         self._numbers = self._optimizer.watch_numbers()
 
@@ -227,9 +248,14 @@ class TrainStep:
             self._is_current = False
 
     def _job(self) -> Job:
+        weight = self._weight
+        return Job(self._plan, self._loss, weight.dtype, weight.device, self._max_grad_norm)
+
+    @property
+    def _weight(self) -> Tensor:
         weight = self._bound.tensors[0]
         assert weight is not None
-        return Job(self._plan, self._loss, weight.dtype, self._max_grad_norm)
+        return weight
 
     def _as_rows(self, name: str, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor):
@@ -237,8 +263,7 @@ class TrainStep:
         return x.flatten(1) if self._bound.flatten and x.dim() > 2 else x
 
     def _checked_compute_dtype(self, dtype: torch.dtype | None) -> bool:
-        weight = self._bound.tensors[0]
-        assert weight is not None
+        weight = self._weight
         if dtype is None or dtype == weight.dtype:
             return False
         if dtype != torch.bfloat16 or weight.dtype != torch.float32:

@@ -7,6 +7,7 @@ import torch
 from cases import DTYPES
 
 import pyfastnn
+from pyfastnn import training
 
 
 @pytest.fixture(params=pyfastnn.available_isas())
@@ -24,6 +25,14 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 def one_thread() -> None:
     """One thread, so that the suite shares a machine well; test_bits.py and others ask for more."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(params=["engine", "torch"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How TrainStep computes: in the engine, or as on CUDA devices, with torch's operations."""
+    if request.param == "torch":
+        monkeypatch.setattr(training, "runs_on_torch", lambda parameter: True)
+    return request.param
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from torch.autograd.gradcheck import GradcheckError
 
 import pyfastnn
-from pyfastnn import __main__, check, reference
+from pyfastnn import __main__, _build_info, check, reference
 
 ROOT = Path(pyfastnn.__file__).parents[1]
 
@@ -26,7 +26,8 @@ def test_info_tells_versions_instruction_sets_threads_and_cuda(capsys):
     assert facts["instruction sets"].split(", ") == pyfastnn.available_isas()
     assert facts["active instruction set"] == pyfastnn.active_isa()
     assert facts["threads"].startswith(f"{torch.get_num_threads()} of ")
-    assert facts["CUDA kernels"] in ("built", "not built")
+    archs = _build_info.CUDA_ARCHS
+    assert facts["CUDA kernels"] == (f"built for {archs}" if archs else "not built")
 
 
 def test_a_command_is_needed(capsys):

@@ -69,8 +69,27 @@ def test_only_the_cpu_folder_and_the_bindings_include_the_cpu_folder():
             assert not {header for header in includes(path) if "cpu/" in header}, path
 
 
+CUDA = CSRC / "cuda"
+
+
+@pytest.mark.parametrize("path", C_FILES, ids=lambda path: path.name)
+def test_torch_and_cuda_meet_in_one_file(path):
+    found = includes(path)
+    of_torch_for_cuda = {header for header in found if header.startswith(("ATen/cuda", "c10/cuda"))}
+    assert not of_torch_for_cuda or path == CUDA / "call.h"
+    if CUDA not in path.parents:
+        assert not {header for header in found if "cuda" in header}
+    elif path.suffix != ".cpp" and path != CUDA / "call.h":
+        assert not {header for header in found if is_torch(header)}
+
+
+def test_the_stand_in_for_cuda_needs_no_cuda():
+    assert not {header for header in includes(CUDA / "not_built.cpp") if "cuda" in header}
+    assert not includes(CUDA / "not_built.cpp", '"')
+
+
 ALLOWED_IMPORTS = {
-    "functional": {"_C", "_sharding"},
+    "functional": {"_C", "_build_info", "_sharding"},
     "reference": set(),
     "isa": {"_C"},
     "_loading": set(),
@@ -86,8 +105,9 @@ ALLOWED_IMPORTS = {
     "_step_parts": {"_chains"},
     "_watch": {"_C"},
     "_optimizers": {"_chains", "_watch"},
-    "_processes": {"_C", "_step_parts"},
-    "training": {"_C", "_optimizers", "_processes", "_step_parts", "_watch"},
+    "_torch_plan": {"_C"},
+    "_processes": {"_step_parts", "_torch_plan"},
+    "training": {"_C", "_optimizers", "_processes", "_step_parts", "_torch_plan", "_watch"},
     "check": {"functional", "reference", "autograd", "isa"},
     "plot/_figure": set(),
     "plot/_images": {"plot._figure"},

@@ -26,7 +26,7 @@ def import_copy(folder: Path, built_against: str | None) -> subprocess.Completed
     package = Path(pyfastnn.__file__).parent
     shutil.copytree(package, folder / "pyfastnn", ignore=shutil.ignore_patterns("*.so", "_build*"))
     if built_against is not None:
-        info = f"TORCH_VERSION = {built_against!r}\nCUDA = False\n"
+        info = f"TORCH_VERSION = {built_against!r}\nCUDA_ARCHS = ''\n"
         (folder / "pyfastnn" / "_build_info.py").write_text(info)
         for library in package.glob("_C*.so"):
             shutil.copy(library, folder / "pyfastnn")

@@ -2,11 +2,11 @@ import threading
 
 import pytest
 import torch
+from cases import DTYPES
 from torch import nn
 from torch.testing._internal.two_tensor import TwoTensor
 
 import pyfastnn
-from tests.cases import DTYPES
 
 SIZES = [[784, 128, 64, 10], [17, 33, 5], [1, 1], [130, 40], [0, 4, 2], [5, 0, 3], [300, 700]]
 

@@ -54,11 +54,17 @@ def test_one_version_everywhere() -> None:
 
 
 def test_one_torch_requirement_everywhere() -> None:
-    default = re.search(r"^TORCH \?= (.+)$", MAKEFILE, re.MULTILINE)
-    assert default is not None
-    for name in ("README.md", "setup.py", ".ci/run"):
+    default, with_cuda = (
+        re.findall(rf"^{name} \?= (.+)$", MAKEFILE, re.MULTILINE)[0]
+        for name in ("TORCH", "TORCH_CUDA")
+    )
+    for name, wanted in {
+        "README.md": {default, with_cuda},
+        "setup.py": {default},
+        ".ci/run": {default},
+    }.items():
         found = re.findall(r"torch==[0-9.]*[0-9]", (ROOT / name).read_text())
-        assert set(found) == {default[1]}, name
+        assert set(found) == wanted, name
 
 
 def test_torch_is_no_build_requirement() -> None:
@@ -135,14 +141,56 @@ def test_setup_without_torch_says_how_to_get_it(tmp_path: Path) -> None:
     assert "pip install --no-build-isolation ." in result.stderr
 
 
+def setup_for_cuda(
+    folder: Path, nvcc: str, torch_cuda: str | None, value: str, archs: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run setup.py where torch says it was built with some CUDA, beside a toolkit of a version."""
+    (folder / "sitecustomize.py").write_text(
+        f"import torch\ntorch.version.cuda = {torch_cuda!r}\n"
+        "from torch.utils import cpp_extension\n"
+    )
+    for name in ("bin/nvcc", "include/cuda_runtime_api.h"):
+        (folder / name).parent.mkdir()
+        (folder / name).write_text(f"#!/bin/sh\necho Cuda compilation tools, release {nvcc}, V\n")
+        (folder / name).chmod(0o755)
+    environment = {"PYTHONPATH": str(folder), "CUDA_HOME": str(folder), "PYFASTNN_CUDA": value}
+    environment["TORCH_CUDA_ARCH_LIST"] = archs
+    return run(sys.executable, "setup.py", "--version", **environment)
+
+
 @pytest.mark.parametrize(
-    ("value", "message"),
-    [("1", "has no CUDA kernels"), ("yes", "expected auto, 0 or 1, got 'yes'")],
+    ("nvcc", "torch_cuda", "message"),
+    [
+        ("13.0", None, r"torch \S+ is a build without CUDA"),
+        ("12.9", "13.0", r"torch was built with CUDA 13.0, but .* is version 12.9"),
+    ],
 )
-def test_setup_refuses_cuda(value: str, message: str) -> None:
-    result = run(sys.executable, "setup.py", "--version", PYFASTNN_CUDA=value)
+def test_setup_that_must_build_for_cuda_says_why_it_cannot(
+    tmp_path: Path, nvcc: str, torch_cuda: str | None, message: str
+) -> None:
+    for value, folder in (("1", tmp_path / "1"), ("auto", tmp_path / "auto")):
+        folder.mkdir()
+        result = setup_for_cuda(folder, nvcc, torch_cuda, value)
+        assert result.returncode == (value == "1"), result.stderr
+        assert bool(re.search(f"PYFASTNN_CUDA=1: {message}", result.stderr)) == (value == "1")
+
+
+@pytest.mark.parametrize("archs", ["", "8.0;9.0+PTX", "12.0"])
+def test_setup_builds_for_cuda_without_a_device(tmp_path: Path, archs: str) -> None:
+    result = setup_for_cuda(tmp_path, "13.3", "13.0", "1", archs)
+    assert result.returncode == 0, result.stderr
+
+
+def test_setup_refuses_devices_that_the_kernels_are_not_for(tmp_path: Path) -> None:
+    result = setup_for_cuda(tmp_path, "13.0", "13.0", "1", archs="7.5;8.0")
     assert result.returncode == 1
-    assert message in result.stderr
+    assert "expected 8.0 or higher, as 9.0, got '7.5'" in result.stderr
+
+
+def test_setup_refuses_other_values() -> None:
+    result = run(sys.executable, "setup.py", "--version", PYFASTNN_CUDA="yes")
+    assert result.returncode == 1
+    assert "PYFASTNN_CUDA: expected auto, 0 or 1, got 'yes'" in result.stderr
 
 
 @pytest.mark.parametrize("value", ["auto", "0"])

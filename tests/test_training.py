@@ -27,7 +27,7 @@ NETWORKS = [((784, 128, 64, 10), 64), ((33, 65, 129, 3), 7), ((17, 6), 1), ((20,
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda n: "-".join(map(str, n[0])))
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_steps_equal_those_of_torch(network, loss, optimizer):
+def test_steps_equal_those_of_torch(network, loss, optimizer, way):
     (sizes, rows), loss_fn, make = network, LOSSES[loss], OPTIMIZERS[optimizer]
     model = make_model(sizes)
     other = copy.deepcopy(model)
@@ -66,7 +66,7 @@ def test_a_hundred_steps_follow_torch_in_float32(isa, optimizer):
 
 
 @pytest.mark.parametrize("max_grad_norm", [1e-3, 0.5, 1e6])
-def test_the_norm_of_gradients_is_clipped_as_by_torch(max_grad_norm):
+def test_the_norm_of_gradients_is_clipped_as_by_torch(max_grad_norm, way):
     sizes, loss_fn = (20, 30, 4), nn.MSELoss()
     model = make_model(sizes)
     other = copy.deepcopy(model)
@@ -120,7 +120,7 @@ def test_bfloat16_follows_float32(isa):
     assert_parameters_close(model, other, rtol=0.05, atol=2e-3)
 
 
-def test_optimizer_state_goes_back_and_forth(tmp_path):
+def test_optimizer_state_goes_back_and_forth(tmp_path, way):
     sizes, loss_fn = (10, 20, 3), nn.CrossEntropyLoss()
     for name in ("momentum", "adam"):
         model = make_model(sizes)
@@ -142,7 +142,7 @@ def test_optimizer_state_goes_back_and_forth(tmp_path):
         assert_parameters_close(model, other)
 
 
-def test_schedulers_groups_and_frozen_parameters_count():
+def test_schedulers_groups_and_frozen_parameters_count(way):
     sizes, loss_fn = (10, 20, 30, 3), nn.CrossEntropyLoss()
 
     def make(model):
@@ -171,7 +171,7 @@ def test_schedulers_groups_and_frozen_parameters_count():
     assert_parameters_close(model, other)
 
 
-def test_version_counters_move_and_grad_is_left_alone():
+def test_version_counters_move_and_grad_is_left_alone(way):
     model = make_model((4, 5, 2))
     step = TrainStep(model, nn.MSELoss(), torch.optim.SGD(model[0].parameters(), lr=0.1))
     before = [p._version for p in model.parameters()]
@@ -182,7 +182,7 @@ def test_version_counters_move_and_grad_is_left_alone():
     assert loss.shape == () and not loss.requires_grad
 
 
-def test_other_containers_are_read():
+def test_other_containers_are_read(way):
     sizes, loss_fn = (12, 7, 5, 3), nn.MSELoss()
     torch.manual_seed(0)
     model = nn.Sequential(
@@ -203,7 +203,7 @@ def test_other_containers_are_read():
     assert_parameters_close(model, other)
 
 
-def test_nan_and_empty_batches_are_not_hidden():
+def test_nan_and_empty_batches_are_not_hidden(way):
     for bad in (float("nan"), float("inf")):
         model = make_model((4, 3))
         step = TrainStep(model, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.1))
@@ -239,7 +239,7 @@ def test_the_trained_model_pickles():
     assert_parameters_close(again, model, 0, 0)
 
 
-def test_a_learning_rate_that_is_a_tensor_may_change_in_place():
+def test_a_learning_rate_that_is_a_tensor_may_change_in_place(way):
     model, loss_fn = make_model((4, 3), torch.float64), nn.MSELoss()
     other = copy.deepcopy(model)
     rates = [torch.tensor(0.1), torch.tensor(0.1)]
@@ -254,7 +254,7 @@ def test_a_learning_rate_that_is_a_tensor_may_change_in_place():
     torch.testing.assert_close(list(model.parameters()), list(other.parameters()))
 
 
-def test_momentum_may_be_switched_on_between_steps():
+def test_momentum_may_be_switched_on_between_steps(way):
     model, loss_fn = make_model((4, 3), torch.float64), nn.MSELoss()
     other = copy.deepcopy(model)
     ours = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.testing._internal.two_tensor import TwoTensor
+from trainers import OPTIMIZERS, draw_batch, make_model, ordinary_step
 
 from pyfastnn import TrainStep
-from tests.trainers import OPTIMIZERS, draw_batch, make_model, ordinary_step
 
 SIZES, LOSS = (6, 16, 4), nn.CrossEntropyLoss()
 

@@ -14,7 +14,7 @@ from pyfastnn import TrainStep
 @pytest.mark.parametrize("max_grad_norm", [None, 0.3])
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse", "smoothed"])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_an_epoch_is_the_steps_it_is_made_of(shuffle, loss, max_grad_norm):
+def test_an_epoch_is_the_steps_it_is_made_of(shuffle, loss, max_grad_norm, way):
     sizes, loss_fn, make = (21, 16, 4), LOSSES[loss], OPTIMIZERS["adam"]
     X, target = draw_batch(sizes, 103, loss_fn)
     model = make_model(sizes)

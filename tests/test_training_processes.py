@@ -1,5 +1,7 @@
 """TrainStep in two processes equals one process on all rows."""
 
+from itertools import product
+
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -7,12 +9,17 @@ from processes import WORLD, join, leave
 from torch import nn
 
 import pyfastnn
+from pyfastnn import training
 
 SIZES, ROWS = (12, 20, 3), 30
 
 
-def train(process_group, rank, world, max_grad_norm, seed):
-    """Three steps and an epoch; the last step has rows for the first process only in part."""
+def train(process_group, rank, world, on_torch, max_grad_norm, seed):
+    """Three steps and an epoch; the last step has rows for the first process only in part.
+
+    With ``on_torch`` as on CUDA devices.
+    """
+    training.runs_on_torch = lambda parameter: on_torch
     torch.manual_seed(seed)
     model = pyfastnn.MLP(SIZES, dtype=torch.float64)
     step = pyfastnn.TrainStep(
@@ -33,21 +40,22 @@ def train(process_group, rank, world, max_grad_norm, seed):
     return [*losses, *(p.detach() for p in model.parameters())]
 
 
-NORMS = (None, 0.1)
+WAYS = tuple(product((False, True), (None, 0.1)))
 
 
 def in_a_process(rank, folder):
     join(rank, folder)
     # Other weights and another order in the second process: the first one's count.
-    results = [train(dist.group.WORLD, rank, WORLD, norm, seed=rank) for norm in NORMS]
+    results = [train(dist.group.WORLD, rank, WORLD, *way, seed=rank) for way in WAYS]
     torch.save(results, folder / f"results{rank}")
     dist.barrier()
     leave()
 
 
-def test_two_processes_equal_one(tmp_path):
+def test_two_processes_equal_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "runs_on_torch", training.runs_on_torch)  # put back afterwards
     mp.spawn(in_a_process, args=(tmp_path,), nprocs=WORLD)
-    alone = [train(None, 0, 1, norm, seed=0) for norm in NORMS]
+    alone = [train(None, 0, 1, *way, seed=0) for way in WAYS]
     for rank in range(WORLD):
         together = torch.load(tmp_path / f"results{rank}")
         torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-11)

@@ -1,4 +1,4 @@
-// Tensors as the engine sees them: pointers, rows, leading dimensions.
+// Tensors as the engine sees them: rows, leading dimensions, storage types.
 #pragma once
 
 #include <ATen/DimVector.h>
@@ -8,15 +8,10 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/impl/TorchDispatchModeTLS.h>
 
+#include "../tensor_data.h"
 #include "engine/network.h"
 
 namespace pyfastnn {
-
-inline int64_t row_count(const at::Tensor& tensor) {
-  int64_t rows = 1;
-  for (int64_t d = 0; d + 1 < tensor.dim(); ++d) rows *= tensor.size(d);
-  return rows;
-}
 
 // Whether [*, F] can be read as rows one after the other, F neighbouring elements each.
 inline bool has_plain_rows(const at::Tensor& tensor) {
@@ -27,28 +22,6 @@ inline bool has_plain_rows(const at::Tensor& tensor) {
 inline at::Tensor with_plain_rows(const at::Tensor& tensor) {
   const at::Tensor values = tensor.is_neg() ? tensor.resolve_neg() : tensor;
   return has_plain_rows(values) ? values : values.contiguous();
-}
-
-// Storage may have been freed behind a tensor's back, as sharding does.
-inline void check_storage(const at::Tensor& tensor) {
-  if (tensor.numel() == 0) return;
-  const size_t wanted =
-      at::detail::computeStorageNbytes(tensor.sizes(), tensor.strides(), tensor.element_size(),
-                                       static_cast<size_t>(tensor.storage_offset()));
-  TORCH_CHECK(tensor.storage().nbytes() >= wanted, "pyfastnn: expected a tensor of shape ",
-              tensor.sizes(), " to have its ", wanted, " bytes of storage, got ",
-              tensor.storage().nbytes());
-}
-
-template <class S>
-S* data(const at::Tensor& tensor) {
-  check_storage(tensor);
-  return static_cast<S*>(tensor.mutable_data_ptr());
-}
-template <class S>
-const S* const_data(const at::Tensor& tensor) {
-  check_storage(tensor);
-  return static_cast<const S*>(tensor.const_data_ptr());
 }
 
 // ---- for bindings, which go around the dispatcher: it would have handled all of this ----

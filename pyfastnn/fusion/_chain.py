@@ -39,7 +39,7 @@ class Chain:
 
     def __call__(self, input: Tensor) -> Tensor:
         """Run fused, or part by part if something asks for it; see :meth:`reason`."""
-        if _is_known(input) and input.is_cpu:
+        if _is_known(input) and (input.is_cpu or (functional.CUDA_IS_BUILT and input.is_cuda)):
             arguments = _arguments(self.linears, self._others)
             if arguments is not None:
                 try:
@@ -51,7 +51,7 @@ class Chain:
     def reason(self) -> str | None:
         """Say why the next call would run part by part; None if it would run fused."""
         if _arguments(self.linears, self._others) is not None:
-            return None
+            return lacks_kernels(self.linears[0])
         for name, part in zip(self.names, self.parts, strict=True):
             if isinstance(part, nn.Module) and (why := why_not(part)):
                 return f"{name} {why}"
@@ -61,6 +61,12 @@ class Chain:
         for part in self.parts:
             input = torch.relu(input) if isinstance(part, str) else part(input)
         return input
+
+
+def lacks_kernels(linear: nn.Linear) -> str | None:
+    """Say why there are no fused kernels where a layer is; None if there are."""
+    is_without = linear.weight.is_cuda and not functional.CUDA_IS_BUILT
+    return f"it {functional.WITHOUT_CUDA}" if is_without else None
 
 
 def is_plain_linear(part: Part) -> bool:

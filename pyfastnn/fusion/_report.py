@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from pyfastnn.fusion import _classes
-from pyfastnn.fusion._chain import Chain, is_linear, why_not
+from pyfastnn.fusion._chain import Chain, is_linear, lacks_kernels, why_not
 from pyfastnn.fusion._programs import Program
 from pyfastnn.modules import MLP, LinearReLU
 
@@ -52,7 +52,10 @@ def report_on(model: nn.Module) -> FusionReport:
                 report.left[path or "model"] = reason
         elif type(module) is LinearReLU:
             told.add(module)
-            report.fused.setdefault(path or "model", _sizes([module]))
+            if reason := lacks_kernels(module):
+                report.left.setdefault(path or "model", reason)
+            else:
+                report.fused.setdefault(path or "model", _sizes([module]))
         elif _classes.is_fused(module):
             for program in _programs(module):
                 _tell_program(report, told, path, module, program)

@@ -1,0 +1,128 @@
+// CUDA kernels of the operators. Nothing here waits for the device or reads from it, so that CUDA
+// graphs can capture every call.
+#include <ATen/Context.h>
+#include <c10/util/env.h>
+#include <torch/library.h>
+
+#include <algorithm>
+
+#include "../ops.h"
+#include "call.h"
+
+namespace pyfastnn {
+namespace {
+
+cuda::DType as_dtype(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat:
+      return cuda::DType::kFloat32;
+    case at::kDouble:
+      return cuda::DType::kFloat64;
+    case at::kBFloat16:
+      return cuda::DType::kBFloat16;
+    default:  // the checks have refused every other dtype
+      return cuda::DType::kFloat16;
+  }
+}
+
+Kernels chosen_kernels() {
+  const std::string name = c10::utils::get_env("PYFASTNN_CUDA_KERNELS").value_or("auto");
+  if (name == "torch") return Kernels::kTorch;
+  if (name == "own") return Kernels::kOwn;
+  TORCH_CHECK(name == "auto", "PYFASTNN_CUDA_KERNELS: expected auto, torch or own, got '", name,
+              "'");
+  return Kernels::kAuto;
+}
+
+Tensors run_forward(const char* op, const at::Tensor& input, const Parameters& parameters,
+                    bool activate_last, bool keep_hidden) {
+  const Call call(op, input);
+  const auto run = call.runs_whole(parameters.sizes()) ? forward_whole : forward_by_layer;
+  Tensors outputs = run(call, as_rows(input), parameters, activate_last, keep_hidden);
+  auto sizes = input.sizes().vec();
+  for (at::Tensor& output : outputs) {
+    sizes.back() = output.size(1);
+    output = output.view(sizes);
+  }
+  return outputs;
+}
+
+at::Tensor linear_relu_cuda(const at::Tensor& input, const at::Tensor& weight,
+                            const std::optional<at::Tensor>& bias) {
+  check_linear_relu(input, weight, bias);
+  Parameters parameters;
+  parameters.add(weight, bias);
+  return run_forward("linear_relu", input, parameters, /*activate_last=*/true,
+                     /*keep_hidden=*/false)[0];
+}
+
+Parameters parameters_of(at::TensorList weights, const OptionalTensors& biases) {
+  Parameters parameters;
+  for (size_t l = 0; l < weights.size(); ++l) parameters.add(weights[l], biases.get(l));
+  return parameters;
+}
+
+at::Tensor mlp_cuda(const at::Tensor& input, at::TensorList weights, const OptionalTensors& biases,
+                    bool activate_last) {
+  check_mlp(input, weights, biases);
+  return run_forward("mlp", input, parameters_of(weights, biases), activate_last,
+                     /*keep_hidden=*/false)[0];
+}
+
+Tensors mlp_forward_cuda(const at::Tensor& input, at::TensorList weights,
+                         const OptionalTensors& biases, bool activate_last) {
+  check_mlp(input, weights, biases);
+  return run_forward("mlp", input, parameters_of(weights, biases), activate_last,
+                     /*keep_hidden=*/true);
+}
+
+Tensors mlp_backward_cuda(const at::Tensor& grad_output, const at::Tensor& input,
+                          at::TensorList weights, at::TensorList outputs, bool activate_last,
+                          const c10::List<bool>& needs_grad) {
+  check_mlp_backward(grad_output, input, weights, outputs, activate_last, needs_grad);
+  const Call call("mlp_backward", input);
+  BackwardArgs args{as_rows(grad_output), as_rows(input), {}, {}, {}};
+  for (const at::Tensor& weight : weights) args.parameters.add(weight, std::nullopt);
+  for (const at::Tensor& output : outputs) args.outputs.push_back(as_rows(output));
+  for (size_t i = 0; i < needs_grad.size(); ++i) args.needs.push_back(needs_grad[i]);
+  Tensors grads = call.runs_whole(args.parameters.sizes()) ? backward_whole(call, args)
+                                                           : backward_by_layer(call, args);
+  if (args.needs[0]) grads[0] = grads[0].view(input.sizes());
+  grads.erase(std::remove_if(grads.begin(), grads.end(), [](auto& g) { return !g.defined(); }),
+              grads.end());
+  return grads;
+}
+
+}  // namespace
+
+Call::Call(const char* op_name, const at::Tensor& input)
+    : op(op_name),
+      rows(row_count(input)),
+      device(input.device()),
+      no_autocast(c10::autocast_dispatch_keyset),
+      options(input.options()),
+      stream(c10::cuda::getCurrentCUDAStream()),
+      dtype(as_dtype(input.scalar_type())),
+      math(at::globalContext().allowTF32CuBLAS() ? cuda::Float32Math::kTF32
+                                                 : cuda::Float32Math::kExact),
+      kernels(chosen_kernels()) {}
+
+bool Call::runs_whole(const std::vector<int64_t>& sizes) const {
+  const auto depth = static_cast<int64_t>(sizes.size()) - 1;
+  return kernels != Kernels::kTorch && rows > 0 &&
+         cuda::runs_whole_network(sizes.data(), depth, dtype);
+}
+
+void Call::check(cudaError_t status) const {
+  TORCH_CHECK(status == cudaSuccess, op,
+              ": a CUDA kernel of pyfastnn could not be launched: ", cudaGetErrorString(status));
+}
+
+TORCH_LIBRARY_IMPL(pyfastnn, CUDA, m) {
+  m.impl("linear_relu", linear_relu_cuda);
+  m.impl("mlp", mlp_cuda);
+  m.impl("mlp_forward", mlp_forward_cuda);
+  m.impl("mlp_backward", mlp_backward_cuda);
+}
+
+}  // namespace pyfastnn
