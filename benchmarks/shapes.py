@@ -28,6 +28,16 @@ NETS = (
     *(("4096-4096", (4096, 4096), batch) for batch in (16, 128)),
 )
 
+# On a CUDA device (benchmarks/cuda.py): widths up to 128 and wider, a small batch and large ones.
+CUDA_BATCHES = (64, 4096, 262144)
+CUDA_NETS = (
+    ("784-128-64-10", (784, 128, 64, 10)),
+    ("64-wide x 4 layers", (64, 64, 64, 64, 16)),
+    ("128-wide x 8 layers", (*(128,) * 8, 16)),
+    ("17-256-256-6", (17, 256, 256, 6)),
+    ("1024 x 5", (1024,) * 5),
+)
+
 # What is timed. `fprop` and `forward` run under no_grad; `fprop_backward` is given grad_output and
 # asks for the gradients of input, weight and bias; `train_step` is forward, cross-entropy, backward
 # and a plain SGD update, with loss and optimizer inside the measured time.
