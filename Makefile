@@ -28,7 +28,7 @@ DOCS_PACKAGES := build/docs-packages
 DOCS_READY := $(DOCS_PACKAGES)/packages.done
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cpp test-clients test-cuda-build test-cuda-host test-cuda-peers bench bench-clients bench-cuda bench-peers docs guide lint format build clean FORCE
+.PHONY: help demo test test-cpp test-clients test-cuda-build test-cuda-host test-cuda-kernels test-cuda-peers bench bench-clients bench-cuda bench-peers docs guide lint format build clean FORCE
 
 help: ## say what each target does
 	@echo "Targets (each works from a fresh clone):"
@@ -53,6 +53,9 @@ test-cuda-build: $(CUDA_READY) ## build with CUDA kernels (needs nvcc, no device
 	rm -rf build/cuda
 	PYFASTNN_CUDA=1 $(CUDA)/bin/python setup.py -q build --build-lib build/cuda
 	PYTHONPATH=build/cuda $(CUDA)/bin/python -P -m pytest tests/cuda_build $(CUDA_TESTS) $(ARGS)
+
+test-cuda-kernels: $(PACKAGES) ## compile, execute and count the CUDA kernels without a device (needs nvcc)
+	$(BIN)/python -m pytest --confcutdir=tests/cuda tests/cuda $(ARGS)
 
 test-cuda-peers: $(PACKAGES) ## run kernels of CUTLASS in the PTX interpreter (needs nvcc; fetches 6 MB)
 	$(BIN)/python -m pytest --confcutdir=tests/cuda tests/cuda/peers/check_cutlass.py $(ARGS)
