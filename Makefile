@@ -50,9 +50,9 @@ CUDA_TESTS := $(patsubst %,tests/test_%.py,forward backward edges errors registr
 	autocast modules fallback fusion training training_epoch packing)
 
 test-cuda-build: $(CUDA_READY) ## build with CUDA kernels (needs nvcc, no device); test what needs no device
-	rm -rf build/cuda
-	PYFASTNN_CUDA=1 $(CUDA)/bin/python setup.py -q build --build-lib build/cuda
-	PYTHONPATH=build/cuda $(CUDA)/bin/python -P -m pytest tests/cuda_build $(CUDA_TESTS) $(ARGS)
+	rm -rf build/cuda-lib
+	PYFASTNN_CUDA=1 $(CUDA)/bin/python setup.py -q build --build-lib build/cuda-lib
+	PYTHONPATH=build/cuda-lib $(CUDA)/bin/python -P -m pytest tests/cuda_build $(CUDA_TESTS) $(ARGS)
 
 test-cuda-kernels: $(PACKAGES) ## compile, execute and count the CUDA kernels without a device (needs nvcc)
 	$(BIN)/python -m pytest --confcutdir=tests/cuda tests/cuda $(ARGS)
