@@ -1,6 +1,6 @@
 """On a CUDA device: values, gradients and bits, as promised on the CPU.
 
-Sizes up to 128 go through the kernels for whole networks, 129 and more layer by layer.
+Layers up to 128 wide go through the kernels for whole networks, wider ones layer by layer.
 """
 
 import itertools
@@ -20,7 +20,8 @@ __all__ = ["kernels"]  # a fixture
 
 ops = torch.ops.pyfastnn
 NARROW, WIDE = Size(70, (17, 128, 5, 64)), Size(70, (17, 129, 300, 64))
-SIZES = [*LAYERS, *NETWORKS, NARROW, WIDE, Size(5000, (64, 64, 3)), Size(3, (1, 1, 1))]
+MIXED = Size(70, (200, 8, 5, 7, 129, 3, 4))
+SIZES = [*LAYERS, *NETWORKS, NARROW, WIDE, MIXED, Size(5000, (64, 64, 3)), Size(3, (1, 1, 1))]
 
 
 @pytest.fixture(autouse=True)

@@ -76,9 +76,9 @@ Tensors backward_by_layer(const Call& call, const BackwardArgs& args) {
   for (size_t l = args.parameters.depth(); l-- > 0;) {
     const bool is_last = l + 1 == args.parameters.depth();
     const at::Tensor output = args.has_relu(l) ? args.outputs[l] : at::Tensor();
-    grad = mask_bias(
-        call, {grad, output, args.needs_weight(l) || args.needs_input(l),
-               /*may_overwrite=*/!is_last, args.needs_bias(l) ? &grads[2 + 2 * l] : nullptr});
+    grad = mask_bias(call, {grad, output, args.needs_weight(l) || args.needs_input(l),
+                            /*may_overwrite=*/!is_last || args.may_overwrite_dy,
+                            args.needs_bias(l) ? &grads[2 + 2 * l] : nullptr});
     const at::Tensor& layer_input = l == 0 ? args.x : args.outputs[l - 1];
     if (args.needs_weight(l)) grads[1 + 2 * l] = at::mm(grad.t(), layer_input);
     if (!args.needs_input(l)) return grads;

@@ -29,13 +29,20 @@ inline at::Tensor as_rows(const at::Tensor& tensor) {
   return tensor.contiguous().view({row_count(tensor), tensor.size(-1)});
 }
 
+// Layers [begin, end) of a network, which go one way.
+struct Run {
+  size_t begin, end;
+  bool is_whole;  // by the whole-network kernels, else layer by layer
+};
+
 // What all kernels of one call have in common. While it lives, its device is the current one and
 // torch's operators, which it may call, do not cast.
 struct Call {
   Call(const char* op_name, const at::Tensor& input);
 
-  // Whether the whole-network kernels take it: there are rows, and sizes (see plan.h) that fit.
-  bool runs_whole(const std::vector<int64_t>& sizes) const;
+  // The runs of a network of these sizes (see plan.h), in their order; all layer by layer if there
+  // are no rows or PYFASTNN_CUDA_KERNELS says so.
+  std::vector<Run> runs(const std::vector<int64_t>& sizes) const;
 
   at::Tensor empty(at::IntArrayRef sizes) const { return at::empty(sizes, options); }
   at::Tensor workspace(int64_t bytes) const { return at::empty({bytes}, options.dtype(at::kByte)); }
@@ -63,6 +70,15 @@ struct Parameters {
 
   size_t depth() const { return weights.size(); }
 
+  Parameters of(const Run& run) const {
+    Parameters result;
+    for (size_t l = run.begin; l < run.end; ++l) {
+      result.weights.push_back(weights[l]);
+      result.biases.push_back(biases[l]);
+    }
+    return result;
+  }
+
   // in_features of the first layer, then out_features of each.
   std::vector<int64_t> sizes() const {
     std::vector<int64_t> result{weights[0].size(1)};
@@ -83,7 +99,7 @@ struct Parameters {
   Tensors weights, biases;  // a missing bias is undefined
 };
 
-// ---- the two ways of a call ----
+// ---- the two ways of a run of layers ----
 //
 // x is [M, K]. Forward: the outputs of every layer if keep_hidden, else of the last, [M, N_l].
 
@@ -98,6 +114,10 @@ struct BackwardArgs {
   Parameters parameters;
   Tensors outputs;  // [M, N_l] of every layer that has a ReLU
   std::vector<bool> needs;
+  bool may_overwrite_dy = false;
+
+  // What a run of the layers takes, with its own dY.
+  BackwardArgs of(const Run& run, const at::Tensor& run_dy) const;
 
   bool has_relu(size_t layer) const { return layer < outputs.size(); }
   bool needs_weight(size_t layer) const { return needs[1 + 2 * layer]; }

@@ -37,14 +37,39 @@ Kernels chosen_kernels() {
 Tensors run_forward(const char* op, const at::Tensor& input, const Parameters& parameters,
                     bool activate_last, bool keep_hidden) {
   const Call call(op, input);
-  const auto run = call.runs_whole(parameters.sizes()) ? forward_whole : forward_by_layer;
-  Tensors outputs = run(call, as_rows(input), parameters, activate_last, keep_hidden);
+  Tensors outputs;
+  at::Tensor x = as_rows(input);
+  for (const Run& run : call.runs(parameters.sizes())) {
+    const bool is_last = run.end == parameters.depth();
+    const auto forward = run.is_whole ? forward_whole : forward_by_layer;
+    const Tensors made =
+        forward(call, x, parameters.of(run), !is_last || activate_last, keep_hidden);
+    x = made.back();
+    if (keep_hidden || is_last) outputs.insert(outputs.end(), made.begin(), made.end());
+  }
   auto sizes = input.sizes().vec();
   for (at::Tensor& output : outputs) {
     sizes.back() = output.size(1);
     output = output.view(sizes);
   }
   return outputs;
+}
+
+// Gradients in the order of args.needs, undefined where not needed.
+Tensors run_backward(const Call& call, const BackwardArgs& args) {
+  Tensors grads(args.needs.size());
+  const std::vector<Run> runs = call.runs(args.parameters.sizes());
+  at::Tensor dy = args.dy;
+  for (auto run = runs.rbegin(); run != runs.rend(); ++run) {
+    BackwardArgs part = args.of(*run, dy);
+    part.may_overwrite_dy = run != runs.rbegin();
+    const Tensors made = run->is_whole ? backward_whole(call, part) : backward_by_layer(call, part);
+    std::copy(made.begin() + 1, made.end(), grads.begin() + 1 + 2 * run->begin);
+    if (!part.needs[0]) return grads;  // nothing below needs anything
+    dy = made[0];
+  }
+  grads[0] = dy;
+  return grads;
 }
 
 at::Tensor linear_relu_cuda(const at::Tensor& input, const at::Tensor& weight,
@@ -85,8 +110,7 @@ Tensors mlp_backward_cuda(const at::Tensor& grad_output, const at::Tensor& input
   for (const at::Tensor& weight : weights) args.parameters.add(weight, std::nullopt);
   for (const at::Tensor& output : outputs) args.outputs.push_back(as_rows(output));
   for (size_t i = 0; i < needs_grad.size(); ++i) args.needs.push_back(needs_grad[i]);
-  Tensors grads = call.runs_whole(args.parameters.sizes()) ? backward_whole(call, args)
-                                                           : backward_by_layer(call, args);
+  Tensors grads = run_backward(call, args);
   if (args.needs[0]) grads[0] = grads[0].view(input.sizes());
   grads.erase(std::remove_if(grads.begin(), grads.end(), [](auto& g) { return !g.defined(); }),
               grads.end());
@@ -107,15 +131,33 @@ Call::Call(const char* op_name, const at::Tensor& input)
                                                  : cuda::Float32Math::kExact),
       kernels(chosen_kernels()) {}
 
-bool Call::runs_whole(const std::vector<int64_t>& sizes) const {
+std::vector<Run> Call::runs(const std::vector<int64_t>& sizes) const {
   const auto depth = static_cast<int64_t>(sizes.size()) - 1;
-  return kernels != Kernels::kTorch && rows > 0 &&
-         cuda::runs_whole_network(sizes.data(), depth, dtype);
+  if (kernels == Kernels::kTorch || rows == 0) return {{0, static_cast<size_t>(depth), false}};
+  std::vector<Run> result;
+  for (int64_t begin = 0, end = 0; begin < depth; begin = end) {
+    end = cuda::run_end(sizes.data(), depth, begin, dtype);
+    result.push_back({static_cast<size_t>(begin), static_cast<size_t>(end),
+                      cuda::is_narrow(sizes[begin], sizes[begin + 1], dtype)});
+  }
+  return result;
 }
 
 void Call::check(cudaError_t status) const {
   TORCH_CHECK(status == cudaSuccess, op,
               ": a CUDA kernel of pyfastnn could not be launched: ", cudaGetErrorString(status));
+}
+
+BackwardArgs BackwardArgs::of(const Run& run, const at::Tensor& run_dy) const {
+  BackwardArgs part{
+      run_dy, run.begin == 0 ? x : outputs[run.begin - 1], parameters.of(run), {}, {}};
+  for (size_t l = run.begin; l < run.end && has_relu(l); ++l) part.outputs.push_back(outputs[l]);
+  part.needs.push_back(needs_input(run.begin));
+  for (size_t l = run.begin; l < run.end; ++l) {
+    part.needs.push_back(needs_weight(l));
+    part.needs.push_back(needs_bias(l));
+  }
+  return part;
 }
 
 TORCH_LIBRARY_IMPL(pyfastnn, CUDA, m) {

@@ -22,18 +22,30 @@ constexpr int64_t element_size(DType dtype) {
   return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2;
 }
 
-// The hand-over rule. sizes: in_features of the first layer, then out_features of each: depth + 1
-// numbers. True: the whole-network kernels take it, in one pass over the rows. False: the caller
-// goes layer by layer, with torch's matrix products and mask_bias().
+// The hand-over rule. True: the whole-network kernels take a layer, together with those before and
+// behind it that they take too (see run_end), in one pass over the rows. False: torch's matrix
+// product and mask_bias() do.
 //
-// A network runs whole if every width is between 1 and 128, for float32, bfloat16 and float16: then
-// a layer of weights fits the smallest shared memory among the supported devices (99 KB) twice, and
-// the activations of 128 rows fit registers. The number of rows has no influence.
+// They take float32, bfloat16 and float16 with both widths between 1 and 128: then a layer of
+// weights fits the smallest shared memory among the supported devices (99 KB) twice, and the
+// activations of 128 rows fit registers. The number of rows has no influence.
+constexpr bool is_narrow(int64_t in, int64_t out, DType dtype) {
+  return dtype != DType::kFloat64 && in >= 1 && in <= kMaxWidth && out >= 1 && out <= kMaxWidth;
+}
+
+// sizes: in_features of the first layer, then out_features of each: depth + 1 numbers. The end of
+// the longest run of layers that starts with layer `begin` and goes one way.
+constexpr int64_t run_end(const int64_t* sizes, int64_t depth, int64_t begin, DType dtype) {
+  const bool first = is_narrow(sizes[begin], sizes[begin + 1], dtype);
+  int64_t end = begin + 1;
+  while (end < depth && is_narrow(sizes[end], sizes[end + 1], dtype) == first) ++end;
+  return end;
+}
+
+// Whether all layers are one run of the whole-network kernels.
 constexpr bool runs_whole_network(const int64_t* sizes, int64_t depth, DType dtype) {
-  if (dtype == DType::kFloat64 || depth < 1) return false;
-  for (int64_t i = 0; i <= depth; ++i)
-    if (sizes[i] < 1 || sizes[i] > kMaxWidth) return false;
-  return true;
+  return depth >= 1 && is_narrow(sizes[0], sizes[1], dtype) &&
+         run_end(sizes, depth, 0, dtype) == depth;
 }
 
 // Whole-network kernels come for widths up to 64 and up to 128: narrow networks need half of the

@@ -18,6 +18,23 @@ static_assert(!whole(DType::kFloat32, 129, 4) && !whole(DType::kFloat32, 4, 129)
 static_assert(!whole(DType::kFloat32, 4, 4, 129, 4) && !whole(DType::kFloat32, 0, 4));
 static_assert(!whole(DType::kFloat32, 4), "a network has a layer");
 
+// The runs of a network as a number of layers each: digits of a decimal number.
+template <class... Sizes>
+constexpr int runs(DType dtype, Sizes... sizes) {
+  const int64_t list[] = {sizes...}, depth = sizeof...(sizes) - 1;
+  int digits = 0;
+  for (int64_t begin = 0, end = 0; begin < depth; begin = end) {
+    end = run_end(list, depth, begin, dtype);
+    digits = 10 * digits + static_cast<int>(end - begin);
+  }
+  return digits;
+}
+static_assert(runs(DType::kFloat32, 784, 128, 64, 10) == 12, "the first layer is torch's");
+static_assert(runs(DType::kFloat64, 784, 128, 64, 10) == 3 && runs(DType::kFloat16, 4, 4, 4) == 2);
+static_assert(runs(DType::kBFloat16, 784, 128, 64, 128, 784) == 121);
+static_assert(runs(DType::kBFloat16, 64, 128, 129, 300, 64, 1, 1) == 132);
+static_assert(runs(DType::kFloat32, 17, 256, 256, 6) == 3 && runs(DType::kFloat32, 0, 4, 4) == 11);
+
 static_assert(chain_width(1) == 64 && chain_width(64) == 64 && chain_width(65) == 128);
 static_assert(linear_side(128 * 16, 128 * 16) == 128 && linear_side(128 * 16, 128 * 15) == 64);
 static_assert(padded(1, DType::kBFloat16) == 8 && padded(8, DType::kFloat16) == 8);
