@@ -47,7 +47,7 @@ struct Call {
   at::Tensor empty(at::IntArrayRef sizes) const { return at::empty(sizes, options); }
   at::Tensor workspace(int64_t bytes) const { return at::empty({bytes}, options.dtype(at::kByte)); }
 
-  // Raises unless the status is a success.
+  // Raises torch.AcceleratorError unless the status is a success.
   void check(cudaError_t status) const;
 
   const char* op;

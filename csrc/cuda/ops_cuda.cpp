@@ -29,9 +29,17 @@ Kernels chosen_kernels() {
   const std::string name = c10::utils::get_env("PYFASTNN_CUDA_KERNELS").value_or("auto");
   if (name == "torch") return Kernels::kTorch;
   if (name == "own") return Kernels::kOwn;
-  TORCH_CHECK(name == "auto", "PYFASTNN_CUDA_KERNELS: expected auto, torch or own, got '", name,
-              "'");
+  TORCH_CHECK_VALUE(name == "auto", "PYFASTNN_CUDA_KERNELS: expected auto, torch or own, got '",
+                    name, "'");
   return Kernels::kAuto;
+}
+
+// allowTF32CuBLAS() raises where only the newer of torch's two interfaces has been used.
+cuda::Float32Math float32_math() {
+  const auto precision =
+      at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL);
+  return precision == at::Float32Precision::TF32 ? cuda::Float32Math::kTF32
+                                                 : cuda::Float32Math::kExact;
 }
 
 Tensors run_forward(const char* op, const at::Tensor& input, const Parameters& parameters,
@@ -127,8 +135,7 @@ Call::Call(const char* op_name, const at::Tensor& input)
       options(input.options()),
       stream(c10::cuda::getCurrentCUDAStream()),
       dtype(as_dtype(input.scalar_type())),
-      math(at::globalContext().allowTF32CuBLAS() ? cuda::Float32Math::kTF32
-                                                 : cuda::Float32Math::kExact),
+      math(float32_math()),
       kernels(chosen_kernels()) {}
 
 std::vector<Run> Call::runs(const std::vector<int64_t>& sizes) const {
@@ -144,8 +151,10 @@ std::vector<Run> Call::runs(const std::vector<int64_t>& sizes) const {
 }
 
 void Call::check(cudaError_t status) const {
-  TORCH_CHECK(status == cudaSuccess, op,
-              ": a CUDA kernel of pyfastnn could not be launched: ", cudaGetErrorString(status));
+  if (status == cudaSuccess) return;
+  throw c10::AcceleratorError({__func__, __FILE__, __LINE__}, status,
+                              c10::str(op, ": a CUDA kernel of pyfastnn could not be launched: ",
+                                       cudaGetErrorString(status)));
 }
 
 BackwardArgs BackwardArgs::of(const Run& run, const at::Tensor& run_dy) const {

@@ -24,8 +24,8 @@ inline std::vector<std::string>& log() {
   return calls;
 }
 
-inline cudaError_t enter(const std::string& name) {
-  log().push_back(name);
+inline cudaError_t enter(const std::string& name, Float32Math math = Float32Math::kExact) {
+  log().push_back(math == Float32Math::kTF32 ? name + "_tf32" : name);
   const char* broken = std::getenv("PYFASTNN_TEST_BROKEN_LAUNCH");
   return broken != nullptr && name == broken ? cudaErrorInvalidValue : cudaSuccess;
 }
@@ -89,7 +89,7 @@ inline cudaError_t linear(const Linear& args, cudaStream_t /*stream*/) {
       cpu::write(args.output, i * args.out + j, args.dtype, args.relu && sum <= 0 ? 0 : sum);
     }
   }
-  return cpu::enter("linear");
+  return cpu::enter("linear", args.math);
 }
 
 inline int64_t mask_bias_workspace(int64_t /*rows*/, int64_t /*out*/, DType /*dtype*/) {
@@ -129,7 +129,7 @@ inline cudaError_t network_forward(const NetworkForward& args, cudaStream_t stre
     cpu::log().pop_back();
     h = y;
   }
-  return cpu::enter("network_forward");
+  return cpu::enter("network_forward", args.math);
 }
 
 inline int64_t network_backward_workspace(int64_t /*rows*/, const Layer* /*layers*/,
@@ -167,7 +167,7 @@ inline cudaError_t network_backward(const NetworkBackward& args, cudaStream_t st
     });
     dy = dx;
   }
-  return cpu::enter("network_backward");
+  return cpu::enter("network_backward", args.math);
 }
 
 }  // namespace pyfastnn::cuda

@@ -199,19 +199,57 @@ def test_runs_of_narrow_layers_go_through_the_kernels_for_networks(monkeypatch):
     assert launched() == backward
 
 
+def with_allow_tf32():
+    torch.backends.cuda.matmul.allow_tf32 = True
+
+
+def with_precision_of_products():
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+
+
+def with_precision_of_everything():
+    torch.backends.fp32_precision = "tf32"
+
+
+@pytest.fixture
+def precision():
+    yield
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "none"
+
+
+@pytest.mark.parametrize(
+    ("switch", "suffix"),
+    [
+        (lambda: None, ""),
+        (with_allow_tf32, "_tf32"),
+        (with_precision_of_products, "_tf32"),
+        (with_precision_of_everything, "_tf32"),
+        (lambda: torch.set_float32_matmul_precision("high"), "_tf32"),
+    ],
+)
+def test_every_switch_of_torch_for_tf32_counts(precision, switch, suffix, monkeypatch):
+    monkeypatch.setenv("PYFASTNN_CUDA_KERNELS", "own")
+    launched()
+    switch()
+    for sizes, name in ((NARROW, "network_forward"), (WIDE, "linear")):
+        call("mlp", *draw(sizes, (4,), torch.float32), False)
+        assert set(launched()) == {name + suffix}
+
+
 def test_a_failed_launch_raises(kernels, monkeypatch):
     x, weights, biases = draw(WIDE if kernels == "own" else NARROW, (4,), torch.float32)
     broken = {"auto": "network_forward", "own": "linear", "torch": "mask_bias"}[kernels]
     monkeypatch.setenv("PYFASTNN_TEST_BROKEN_LAUNCH", broken)
     message = "a CUDA kernel of pyfastnn could not be launched: invalid argument"
-    with pytest.raises(RuntimeError, match=message):
+    with pytest.raises(torch.AcceleratorError, match=message):
         outputs = call("mlp_forward", x, weights, biases, False)
         call("mlp_backward", outputs[-1], x, weights, outputs[:-1], False, [True] * 7)
 
 
 def test_a_wrong_switch_is_named(monkeypatch):
     monkeypatch.setenv("PYFASTNN_CUDA_KERNELS", "fast")
-    with pytest.raises(RuntimeError, match="expected auto, torch or own, got 'fast'"):
+    with pytest.raises(ValueError, match="expected auto, torch or own, got 'fast'"):
         call("mlp", *draw(NARROW, (4,), torch.float32), False)
 
 
