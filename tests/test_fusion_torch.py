@@ -6,11 +6,13 @@ import threading
 import fusion_models as models
 import pytest
 import torch
+from cases import hand_written_network
 from test_fusion import doubled, run, x
 from torch import nn
 from torch.func import functional_call, grad, jacfwd, jacrev, jvp, stack_module_state, vmap
 
 import pyfastnn
+from pyfastnn import functional
 
 CLASSES = pytest.mark.parametrize(
     "model_class", [models.Functional, models.Nested, models.Residual]
@@ -231,3 +233,13 @@ def test_a_profiler_of_python_survives_a_trace():
     sum(range(10))
     profiler.disable()
     assert any("sum" in str(entry.code) for entry in profiler.getstats())
+
+
+def test_plain_layers_do_not_hide_that_a_device_cannot_run_the_kernels(monkeypatch):
+    def broken(*_):
+        raise torch.AcceleratorError("no kernel image is available")
+
+    fused = pyfastnn.fuse(hand_written_network([4, 5, 3]))
+    monkeypatch.setattr(functional, "mlp", broken)
+    with pytest.raises(torch.AcceleratorError, match="no kernel image"):
+        fused(torch.ones(2, 4))

@@ -44,6 +44,8 @@ class Chain:
             if arguments is not None:
                 try:
                     return functional.mlp(input, *arguments, self._activate_last)
+                except torch.AcceleratorError:
+                    raise  # plain layers would hide that our kernels cannot run here
                 except RuntimeError:
                     pass  # a layout that only the layers take, or an error that they put better
         return self._run_parts(input)
