@@ -26,7 +26,7 @@ class TorchPlan:
         loss_fn: its loss module.
         optimizer: its optimizer.
         parameters: weight 0, bias 0, weight 1, ...; None where a layer has no bias.
-        updated: those of them that the optimizer updates.
+        trained: those of them that have a gradient; the optimizer knows which it updates.
         compute_bfloat16: compute products in bfloat16, by autocast.
     """
 
@@ -36,11 +36,11 @@ class TorchPlan:
         loss_fn: nn.Module,
         optimizer: torch.optim.Optimizer,
         parameters: Sequence[Tensor | None],
-        updated: Sequence[Tensor],
+        trained: Sequence[Tensor],
         compute_bfloat16: bool,
     ) -> None:
         self._model, self._loss_fn, self._optimizer = model, loss_fn, optimizer
-        self._parameters, self._updated = parameters, updated
+        self._parameters, self._trained = parameters, trained
         self._bfloat16 = compute_bfloat16
         summed_loss: Any = copy.copy(loss_fn)
         summed_loss.reduction = "sum"
@@ -50,6 +50,7 @@ class TorchPlan:
     def set_groups(self, groups: Sequence[Sequence[float]]) -> None:
         """Do nothing: the optimizer reads its numbers itself."""
 
+    @torch.inference_mode(False)
     def step(self, x: Tensor, target: Tensor, max_norm: float | None) -> Tensor:
         """Train on a batch; return its loss."""
         self.check(x, target, False)
@@ -57,26 +58,30 @@ class TorchPlan:
         self._update(grads, max_norm)
         return loss
 
+    @torch.inference_mode(False)
     def gradients(self, x: Tensor, target: Tensor, gradients: Tensor) -> tuple[float, float]:
         """Write the gradients of the summed loss; return it, and what to divide by for a mean."""
         self.check(x, target, False)
         loss, grads = self._differentiate(self._summed_loss, x, target)
-        torch.cat([grad.flatten() for grad in grads], out=gradients[: self.gradient_count()])
+        if grads:
+            torch.cat([grad.flatten() for grad in grads], out=gradients[: self.gradient_count()])
         return loss.item(), float(self._count(target)) if self._takes_mean else 1.0
 
+    @torch.inference_mode(False)
     def apply(self, gradients: Tensor, grad_scale: float, max_norm: float | None) -> None:
         """Update with what :meth:`gradients` wrote."""
-        sizes = [parameter.numel() for parameter in self._updated]
+        sizes = [parameter.numel() for parameter in self._trained]
         flat = torch.split(gradients[: self.gradient_count()], sizes)
         self._update(
-            [part.view_as(p) * grad_scale for part, p in zip(flat, self._updated, strict=True)],
+            [part.view_as(p) * grad_scale for part, p in zip(flat, self._trained, strict=True)],
             max_norm,
         )
 
     def gradient_count(self) -> int:
         """Count the elements of all gradients."""
-        return sum(parameter.numel() for parameter in self._updated)
+        return sum(parameter.numel() for parameter in self._trained)
 
+    @torch.inference_mode(False)
     def run_epoch(
         self,
         x: Tensor,
@@ -88,7 +93,7 @@ class TorchPlan:
         shift: float,
         max_norm: float | None,
     ) -> float:
-        """Train on all rows once; return the mean loss of a row. Nobody waits for the device."""
+        """Train on all rows once; return the mean loss of a row. Waits for the device once."""
         order = torch.arange(len(x), device=x.device) if order is None else order
         total = samples = torch.zeros((), dtype=torch.float64, device=x.device)
         for rows in torch.split(order.to(x.device), batch_size):
@@ -98,8 +103,9 @@ class TorchPlan:
             if batch.dtype == torch.uint8 or (scale, shift) != (1.0, 0.0):
                 batch = batch.to(self._weight.dtype) * scale + shift
             loss = self.step(batch, wanted, max_norm)
-            count = self._count(wanted) if wanted.dim() == 1 else len(rows)
-            total = total + (loss * count if self._takes_mean else loss)
+            count = self._rows_that_count(wanted)
+            # The mean of no rows is NaN, their sum is 0.
+            total = total + (torch.where(count > 0, loss * count, 0) if self._takes_mean else loss)
             samples = samples + count
         return (total / samples).item()
 
@@ -109,6 +115,9 @@ class TorchPlan:
         weight, dtype = self._weight, self._weight.dtype
         in_features, out_features = weight.shape[1], self._out_features
         for name, tensor in (("x", x), ("target", target)):
+            if not isinstance(tensor, Tensor):
+                got = type(tensor).__name__
+                raise TypeError(f"TrainStep: expected {name} to be a tensor, got {got}")
             _expect(tensor.device == weight.device, f"{name} on {weight.device}", tensor.device)
             if tensor.requires_grad:
                 raise RuntimeError(f"TrainStep: expected {name} not to require grad")
@@ -161,31 +170,42 @@ class TorchPlan:
             return (target != self._loss_fn.ignore_index).sum()
         return target.numel()
 
+    def _rows_that_count(self, target: Tensor) -> Tensor:
+        """Return how many rows have a loss."""
+        if isinstance(self._loss_fn, nn.CrossEntropyLoss):
+            return (target != self._loss_fn.ignore_index).sum()
+        return torch.full((), len(target), device=target.device)
+
     def _differentiate(
         self, loss_fn: nn.Module, x: Tensor, target: Tensor
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        """Return a loss and the gradients of the updated parameters."""
-        autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=self._bfloat16)
-        with torch.inference_mode(False), torch.enable_grad(), autocast:
+        """Return a loss and its gradients."""
+        x, target = (t.clone() if t.is_inference() else t for t in (x, target))
+        # No cache: an autocast around many steps would keep casts from before an update.
+        autocast = torch.autocast(
+            x.device.type, torch.bfloat16, enabled=self._bfloat16, cache_enabled=False
+        )
+        with torch.enable_grad(), autocast:
             loss = loss_fn(self._model(x), target)
-            grads = torch.autograd.grad(loss, self._updated) if self._updated else ()
+            grads = torch.autograd.grad(loss, self._trained) if self._trained else ()
         return loss.detach(), grads
 
     def _update(self, grads: Sequence[Tensor], max_norm: float | None) -> None:
-        with torch.inference_mode(False), self._borrowed_grads(grads):
+        with self._borrowed_grads(grads):
             if max_norm is not None:
-                nn.utils.clip_grad_norm_(self._updated, max_norm)
+                nn.utils.clip_grad_norm_(self._trained, max_norm)
             self._optimizer.step()
 
     @contextmanager
     def _borrowed_grads(self, grads: Sequence[Tensor]) -> Iterator[None]:
         """Let the optimizer see these gradients alone, and the user nothing of it."""
-        everyone = [p for group in self._optimizer.param_groups for p in group["params"]]
+        groups = self._optimizer.param_groups
+        everyone = [*self._trained, *(p for group in groups for p in group["params"])]
         kept = [parameter.grad for parameter in everyone]
         try:
             for parameter in everyone:
                 parameter.grad = None
-            for parameter, grad in zip(self._updated, grads, strict=True):
+            for parameter, grad in zip(self._trained, grads, strict=True):
                 parameter.grad = grad
             yield
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from typing import NoReturn
 
@@ -79,8 +80,8 @@ class TrainStep:
         process_group: dist.ProcessGroup | None = None,
     ) -> None:
         self._model = model
-        self._loss_fn = loss_fn
         self._loss = describe_loss(loss_fn)
+        self._loss_fn = copy.deepcopy(loss_fn)  # later changes of its options do not count
         self._max_grad_norm = checked_norm(max_grad_norm)
         self._torch_optimizer = optimizer
         self._optimizer = OptimizerReader(optimizer)
@@ -220,9 +221,12 @@ class TrainStep:
 
     def _torch_plan(self) -> TorchPlan:
         tensors = self._bound.tensors
-        updated = [t for t in tensors if t is not None and self._optimizer.updates(t)]
+        for tensor in tensors:
+            if tensor is not None:
+                self._optimizer.updates(tensor)  # raises if it has a hook
+        trained = [t for t in tensors if t is not None and t.requires_grad]
         return TorchPlan(
-            self._model, self._loss_fn, self._torch_optimizer, tensors, updated, self._bfloat16
+            self._model, self._loss_fn, self._torch_optimizer, tensors, trained, self._bfloat16
         )
 
     def _set_numbers(self, plan: Plan) -> None:
@@ -231,7 +235,8 @@ class TrainStep:
 
     def _refresh(self) -> None:
         """Notice what changed since the last step: parameters, what is frozen, state, numbers."""
-        if self._is_current and self._watch.holds():
+        is_there = runs_on_torch(self._weight) == isinstance(self._plan, TorchPlan)
+        if self._is_current and is_there and self._watch.holds():
             if self._numbers is not None and self._numbers.holds():
                 return
             if self._structure == self._optimizer.structure():

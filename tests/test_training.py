@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
@@ -81,6 +83,20 @@ def test_the_norm_of_gradients_is_clipped_as_by_torch(max_grad_norm, way):
     assert_parameters_close(model, other)
 
 
+def test_gradients_that_the_optimizer_does_not_apply_count_in_the_norm(way):
+    sizes, loss_fn = (20, 30, 4), nn.MSELoss()
+    model = make_model(sizes)
+    other = copy.deepcopy(model)
+    step = TrainStep(model, loss_fn, sgd_of(model[0]), max_grad_norm=0.01)
+    theirs = sgd_of(other[0])
+    for i in range(3):
+        x, target = draw_batch(sizes, 50, loss_fn, seed=i)
+        other.zero_grad()
+        step(x, target)
+        ordinary_step(other, loss_fn, theirs, x, target, max_grad_norm=0.01)
+    assert_parameters_close(model, other)
+
+
 @pytest.mark.parametrize("max_grad_norm", [None, 0.5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_the_number_of_threads_changes_no_bit(isa, threads, dtype, max_grad_norm):
@@ -118,6 +134,21 @@ def test_bfloat16_follows_float32(isa):
         torch.testing.assert_close(got, want, rtol=2e-2, atol=1e-3)
     assert all(p.dtype == torch.float32 for p in model.parameters())
     assert_parameters_close(model, other, rtol=0.05, atol=2e-3)
+
+
+def test_an_autocast_around_all_steps_changes_no_bit(way):
+    sizes, loss_fn = (20, 30, 5), nn.CrossEntropyLoss()
+    results = []
+    autocast = partial(torch.autocast, "cpu", torch.bfloat16)
+    for context in (nullcontext(), autocast(), autocast(enabled=False)):
+        model = make_model(sizes, torch.float32)
+        step = TrainStep(model, loss_fn, sgd_of(model), compute_dtype=torch.bfloat16)
+        with context:
+            losses = [step(*draw_batch(sizes, 9, loss_fn, torch.float32, i)) for i in range(4)]
+        results.append([*losses, *(p.detach() for p in model.parameters())])
+    for want, *got in zip(*results, strict=True):
+        for tensor in got:
+            assert_same_bits(tensor, want)
 
 
 def test_optimizer_state_goes_back_and_forth(tmp_path, way):

@@ -38,6 +38,26 @@ def test_an_epoch_is_the_steps_it_is_made_of(shuffle, loss, max_grad_norm, way):
             assert_same_bits(got.detach(), expected.detach())
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_batch_of_ignored_rows_adds_nothing_to_the_loss(reduction, way):
+    sizes, loss_fn = (21, 16, 4), nn.CrossEntropyLoss(ignore_index=1, reduction=reduction)
+    X, target = draw_batch(sizes, 30, loss_fn)
+    target[10:20], target[25] = 1, 1
+    model = make_model(sizes)
+    counts = (target != 1).view(3, 10).sum(1)
+    other = copy.deepcopy(model)
+    make = OPTIMIZERS["sgd"]
+    steps = TrainStep(other, loss_fn, make(other.parameters()))
+    losses = torch.stack(
+        [steps(*batch) for batch in zip(X.split(10), target.split(10), strict=True)]
+    )
+    assert losses[1].isnan() == (reduction == "mean")
+    sums = losses * counts if reduction == "mean" else losses
+    epochs = TrainStep(model, loss_fn, make(model.parameters()))
+    mean = epochs.run_epoch(X, target, 10, shuffle=False)
+    assert mean == pytest.approx((sums.nansum() / counts.sum()).item(), rel=1e-9)
+
+
 @pytest.mark.parametrize("compute", [None, torch.bfloat16])
 def test_an_epoch_over_bytes_equals_one_over_scaled_floats(isa, compute):
     sizes, loss_fn = (37, 16, 4), nn.CrossEntropyLoss()

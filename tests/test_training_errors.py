@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn.utils import prune
 from trainers import make_model, sgd_of
 
-from pyfastnn import TrainStep
+from pyfastnn import TrainStep, training
+from pyfastnn._torch_plan import TorchPlan
 
 BAD_PARTS = {
     "a Dropout": (
@@ -180,6 +181,37 @@ def test_a_step_in_inference_mode_leaves_usable_state(way):
     optimizer.step()
 
 
+def test_data_made_in_inference_mode_trains_as_any_other(way):
+    results = []
+    for mode in (True, False):
+        model = make_model((4, 3), torch.float64)
+        step = TrainStep(model, nn.MSELoss(), sgd_of(model))
+        with torch.inference_mode(mode):
+            x, target = torch.ones(5, 4).double(), torch.zeros(5, 3).double()
+            losses = [step.run_epoch(x, target, 2, shuffle=False)]
+        losses.append(step(x, target).item())
+        results.append([torch.tensor(losses), *(p.detach() for p in model.parameters())])
+    for got, want in zip(*results, strict=True):
+        assert_same_bits(got, want)
+
+
+def test_later_changes_of_the_loss_do_not_count(way):
+    loss_fn = nn.MSELoss()
+    model, _, step = model_and_step(loss_fn)
+    want = nn.MSELoss()(model(BATCH[0]), BATCH[1]).detach()
+    loss_fn.reduction = "sum"
+    torch.testing.assert_close(step(*BATCH), want)
+
+
+def test_a_move_to_a_device_is_noticed(monkeypatch):
+    _, _, step = model_and_step()
+    step(*BATCH)
+    for on_torch in (True, False):
+        monkeypatch.setattr(training, "runs_on_torch", lambda _, on_torch=on_torch: on_torch)
+        step(*BATCH)
+        assert isinstance(step._plan, TorchPlan) == on_torch
+
+
 def test_the_default_device_does_not_matter(way):
     _, _, step = model_and_step()
     with torch.device("meta"):
@@ -195,12 +227,14 @@ def test_the_default_device_does_not_matter(way):
         ((nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), None), "got NoneType"),
     ],
 )
-def test_wrong_arguments_are_named(arguments, message):
+def test_wrong_arguments_are_named(arguments, message, way):
     with pytest.raises((TypeError, ValueError), match=message):
         TrainStep(*arguments, sgd_of(nn.Linear(2, 2)))
     _, _, step = model_and_step()
     with pytest.raises(TypeError, match="expected x to be a tensor, got list"):
         step([1.0], BATCH[1])
+    with pytest.raises(TypeError):
+        step(BATCH[0], [1.0])
     with pytest.raises(ValueError, match="expected batch_size to be a positive integer, got 0"):
         step.run_epoch(*BATCH, 0)
 
