@@ -44,22 +44,23 @@ class Processes:
 
     def step(self, job: Job, x: Tensor, target: Tensor) -> Tensor:
         """Train on the rows of all processes; returns the loss of all."""
-        loss, _ = self._update(job, x, target)
+        loss = self._update(job, x, target)
         return torch.tensor(loss, dtype=job.dtype, device=job.device)
 
-    def _update(self, job: Job, x: Tensor, target: Tensor) -> tuple[float, float]:
-        """One update with the gradients of all processes; returns the loss and its divisor."""
+    def _update(self, job: Job, x: Tensor, target: Tensor) -> float:
+        """One update with the gradients of all processes; returns the loss."""
         size = job.plan.gradient_count()
         kind = (size + 2, job.dtype, job.device)
         if self._sums is None or kind != (len(self._sums), self._sums.dtype, self._sums.device):
-            self._sums = torch.empty(size + 2, dtype=job.dtype, device=job.device)
+            with torch.inference_mode(False):  # later steps may run outside of it
+                self._sums = torch.empty(size + 2, dtype=job.dtype, device=job.device)
         total, count = job.plan.gradients(x, target, self._sums)
         self._sums[size], self._sums[size + 1] = total, count
         dist.all_reduce(self._sums, group=self._group)
         divisor = self._sums[size + 1].item() if job.loss.mean else 1.0
-        inverse = 1 / divisor if divisor else float("nan")
-        job.plan.apply(self._sums, inverse, job.max_grad_norm)
-        return self._sums[size].item() * inverse, divisor
+        # The mean of no rows is NaN, but their gradients are zeros.
+        job.plan.apply(self._sums, 1 / divisor if divisor else 1.0, job.max_grad_norm)
+        return self._sums[size].item() / divisor if divisor else float("nan")
 
     def epoch(
         self,
@@ -91,8 +92,11 @@ class Processes:
             x = X[mine]
             if x.dtype == torch.uint8 or (scale, shift) != (1.0, 0.0):
                 x = x.to(job.dtype) * scale + shift
-            mean, divisor = self._update(job, x, target[mine])
-            count = divisor if job.loss.kind == "cross_entropy" and job.loss.mean else len(rows)
-            loss += mean * count if job.loss.mean else mean
+            batch_loss = self._update(job, x, target[mine])
+            count = len(rows)
+            if job.loss.kind == "cross_entropy":
+                count = int((target[rows] != job.loss.ignore_index).sum())
+            if count:  # the mean of no rows is NaN, their sum is 0
+                loss += batch_loss * count if job.loss.mean else batch_loss
             samples += count
         return loss / samples

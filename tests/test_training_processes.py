@@ -2,11 +2,13 @@
 
 from itertools import product
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from processes import WORLD, join, leave
 from torch import nn
+from trainers import assert_parameters_close, draw_batch, make_model, ordinary_step, sgd_of
 
 import pyfastnn
 from pyfastnn import training
@@ -59,3 +61,49 @@ def test_two_processes_equal_one(tmp_path, monkeypatch):
     for rank in range(WORLD):
         together = torch.load(tmp_path / f"results{rank}")
         torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-11)
+
+
+@pytest.fixture
+def group(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield dist.group.WORLD
+    dist.destroy_process_group()
+
+
+def test_batches_without_a_row_that_counts_change_nothing(group, way):
+    loss_fn = nn.CrossEntropyLoss()
+    model, other = make_model(SIZES), make_model(SIZES)
+    step = pyfastnn.TrainStep(model, loss_fn, sgd_of(model), process_group=group)
+    x, _ = draw_batch(SIZES, 6, loss_fn)
+    for rows in (6, 0):
+        assert step(x[:rows], torch.full((rows,), -100)).isnan()
+    assert_parameters_close(model, other, 0, 0)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_ignored_rows_count_in_an_epoch_as_without_a_group(group, reduction, way):
+    loss_fn = nn.CrossEntropyLoss(reduction=reduction)
+    x, target = draw_batch(SIZES, 30, loss_fn)
+    target[10:20], target[25] = -100, -100
+    losses = []
+    for process_group in (None, group):
+        model = make_model(SIZES)
+        step = pyfastnn.TrainStep(model, loss_fn, sgd_of(model), process_group=process_group)
+        losses.append(step.run_epoch(x, target, 10, shuffle=False))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-9)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_steps_inside_and_outside_of_inference_mode_follow_each_other(group, frozen, way):
+    loss_fn = nn.MSELoss()
+    model, other = make_model(SIZES), make_model(SIZES)
+    step = pyfastnn.TrainStep(model, loss_fn, sgd_of(model), process_group=group, max_grad_norm=0.1)
+    model.requires_grad_(not frozen)
+    theirs = sgd_of(other)
+    for i, mode in enumerate((True, False, True)):
+        x, target = draw_batch(SIZES, 6, loss_fn, seed=i)
+        with torch.inference_mode(mode):
+            step(x, target)
+        if not frozen:
+            ordinary_step(other, loss_fn, theirs, x, target, max_grad_norm=0.1)
+    assert_parameters_close(model, other)
