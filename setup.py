@@ -6,7 +6,8 @@ Environment variables:
     PYFASTNN_SANITIZE  list for -fsanitize=, e.g. ``address,undefined``.
     PYFASTNN_CUDA      auto (default): CUDA kernels are built if torch has CUDA and there is an nvcc
                        of the same major version; 1: an error says why if not; 0: never.
-    TORCH_CUDA_ARCH_LIST  the CUDA devices to compile for, default "8.0 8.6 8.9 9.0 10.0 12.0+PTX".
+    TORCH_CUDA_ARCH_LIST  the CUDA devices to compile for, as "8.0;9.0+PTX"; numbers alone. Default:
+                       8.0 8.6 8.9 9.0 10.0 12.0+PTX, or those of them that nvcc knows.
     CUDA_HOME          the CUDA toolkit; default: where nvcc is, else /usr/local/cuda.
 """
 
@@ -90,19 +91,25 @@ def toolkit() -> Path | str:
     """
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is a build without CUDA"
-    guesses = (os.environ.get("CUDA_HOME"), cpp_extension.CUDA_HOME, "/usr/local/cuda")
+    named = os.environ.get("CUDA_HOME")
+    guesses = [named] if named else [cpp_extension.CUDA_HOME, "/usr/local/cuda"]
     for home in (Path(guess) for guess in guesses if guess):
         if (home / "bin" / "nvcc").exists() and (home / "include" / "cuda_runtime_api.h").exists():
             break
     else:
-        return "there is no CUDA toolkit: set CUDA_HOME to the folder that has bin/nvcc and include"
-    command = [home / "bin" / "nvcc", "--version"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    version = re.search(r"release ([0-9.]+)", told)
+        missing = f" in {named}" if named else ": set CUDA_HOME to its folder"
+        return f"there is no CUDA toolkit (bin/nvcc and include){missing}"
+    version = re.search(r"release ([0-9.]+)", ask_nvcc(home, "--version"))
     if version is None or version[1].split(".")[0] != torch.version.cuda.split(".")[0]:
         found = version[1] if version else "unknown"
         return f"torch was built with CUDA {torch.version.cuda}, but {home} is version {found}"
     return home
+
+
+def ask_nvcc(home: Path, option: str) -> str:
+    """Return what the compiler of a toolkit prints."""
+    command = [home / "bin" / "nvcc", option]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def find_cuda() -> Path | None:
@@ -120,12 +127,23 @@ def find_cuda() -> Path | None:
 
 def cuda_archs() -> list[str]:
     """Return the CUDA devices that are compiled for, such as 9.0 or 12.0+PTX; none without CUDA."""
-    listed = os.environ.get("TORCH_CUDA_ARCH_LIST") or "8.0 8.6 8.9 9.0 10.0 12.0+PTX"
-    archs = listed.replace(";", " ").split() if CUDA_HOME else []
+    if not CUDA_HOME:
+        return []
+    archs = os.environ.get("TORCH_CUDA_ARCH_LIST", "").replace(";", " ").split()
+    if not archs:
+        known = ask_nvcc(CUDA_HOME, "--list-gpu-code").split()
+        usual = ("8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
+        archs = [arch for arch in usual if machine_code(arch) in known]
+        archs[-1] += "+PTX"
     for arch in archs:
         if not re.fullmatch(r"(8|9|\d\d)\.\d(\+PTX)?", arch):
             raise SystemExit(f"TORCH_CUDA_ARCH_LIST: expected 8.0 or higher, as 9.0, got {arch!r}")
     return archs
+
+
+def machine_code(arch: str) -> str:
+    """Return nvcc's name of the code for a device: sm_90 for 9.0."""
+    return f"sm_{arch.removesuffix('+PTX').replace('.', '')}"
 
 
 def arch_flags() -> list[str]:
@@ -134,7 +152,7 @@ def arch_flags() -> list[str]:
     The code of every device comes from the same PTX, that of 8.0: the kernels use nothing newer, it
     is the PTX that tests execute, and making it takes most of the time.
     """
-    code = [f"sm_{arch.removesuffix('+PTX').replace('.', '')}" for arch in cuda_archs()]
+    code = [machine_code(arch) for arch in cuda_archs()]
     code += ["compute_80"] * any(arch.endswith("+PTX") for arch in cuda_archs())
     return [f"-gencode=arch=compute_80,code=[{','.join(code)}]"]
 

@@ -142,20 +142,34 @@ def test_setup_without_torch_says_how_to_get_it(tmp_path: Path) -> None:
 
 
 def setup_for_cuda(
-    folder: Path, nvcc: str, torch_cuda: str | None, value: str, archs: str = ""
+    folder: Path,
+    nvcc: str,
+    torch_cuda: str | None,
+    value: str,
+    archs: str = "",
+    home: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run setup.py where torch says it was built with some CUDA, beside a toolkit of a version."""
     (folder / "sitecustomize.py").write_text(
         f"import torch\ntorch.version.cuda = {torch_cuda!r}\n"
         "from torch.utils import cpp_extension\n"
     )
+    devices = "sm_80 sm_86 sm_89 sm_90" + " sm_100 sm_120" * (nvcc >= "12.8")
     for name in ("bin/nvcc", "include/cuda_runtime_api.h"):
         (folder / name).parent.mkdir()
-        (folder / name).write_text(f"#!/bin/sh\necho Cuda compilation tools, release {nvcc}, V\n")
+        (folder / name).write_text(f"#!/bin/sh\necho Cuda, release {nvcc}, V\necho {devices}\n")
         (folder / name).chmod(0o755)
-    environment = {"PYTHONPATH": str(folder), "CUDA_HOME": str(folder), "PYFASTNN_CUDA": value}
-    environment["TORCH_CUDA_ARCH_LIST"] = archs
-    return run(sys.executable, "setup.py", "--version", **environment)
+    environment = {
+        "PYTHONPATH": str(folder),
+        "CUDA_HOME": str(home or folder),
+        "PYFASTNN_CUDA": value,
+        "TORCH_CUDA_ARCH_LIST": archs,
+    }
+    code = (
+        "import runpy, sys; sys.argv = ['setup.py', '--version']\n"
+        "print(*runpy.run_path('setup.py')['arch_flags']())"
+    )
+    return run(sys.executable, "-c", code, **environment)
 
 
 @pytest.mark.parametrize(
@@ -175,10 +189,28 @@ def test_setup_that_must_build_for_cuda_says_why_it_cannot(
         assert bool(re.search(f"PYFASTNN_CUDA=1: {message}", result.stderr)) == (value == "1")
 
 
-@pytest.mark.parametrize("archs", ["", "8.0;9.0+PTX", "12.0"])
-def test_setup_builds_for_cuda_without_a_device(tmp_path: Path, archs: str) -> None:
-    result = setup_for_cuda(tmp_path, "13.3", "13.0", "1", archs)
+@pytest.mark.parametrize(
+    ("nvcc", "archs", "code"),
+    [
+        ("13.3", "", "sm_80,sm_86,sm_89,sm_90,sm_100,sm_120,compute_80"),
+        ("13.3", " ; ", "sm_80,sm_86,sm_89,sm_90,sm_100,sm_120,compute_80"),
+        ("12.4", "", "sm_80,sm_86,sm_89,sm_90,compute_80"),
+        ("12.4", "8.0;9.0+PTX", "sm_80,sm_90,compute_80"),
+        ("13.3", "12.0", "sm_120"),
+    ],
+)
+def test_setup_builds_for_cuda_without_a_device(
+    tmp_path: Path, nvcc: str, archs: str, code: str
+) -> None:
+    result = setup_for_cuda(tmp_path, nvcc, nvcc.split(".")[0] + ".0", "1", archs)
     assert result.returncode == 0, result.stderr
+    assert result.stdout.split()[-1] == f"-gencode=arch=compute_80,code=[{code}]"
+
+
+def test_setup_takes_no_other_toolkit_than_the_one_that_is_named(tmp_path: Path) -> None:
+    result = setup_for_cuda(tmp_path, "13.0", "13.0", "1", home=tmp_path / "absent")
+    assert result.returncode == 1
+    assert f"there is no CUDA toolkit (bin/nvcc and include) in {tmp_path}/absent" in result.stderr
 
 
 def test_setup_refuses_devices_that_the_kernels_are_not_for(tmp_path: Path) -> None:
