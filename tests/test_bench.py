@@ -15,7 +15,7 @@ import pytest
 import torch
 from bench_fakes import LIMITS_OF_A_FAKE, LostRow, NanInOutput, NoMask, NoRelu, Numpy
 
-from benchmarks import compare, report, session
+from benchmarks import compare, cuda, report, session
 from benchmarks.crew import Crew, WorkerError
 from benchmarks.inputs import Arrays, make_inputs, round_to_bfloat16
 from benchmarks.providers import PROVIDERS, find_provider
@@ -218,3 +218,18 @@ def test_pytest_benchmark_suite_keeps_the_workers_time(here: str, tmp_path: Path
     assert benchmark["extra_info"][f"{here}Slower"]["speedup"] > 2
     assert rows[PEAK]["gflops"] > 1  # measured for real here
     assert "against" in done.stdout
+
+
+def test_the_benchmark_on_a_device_compiles_for_each_batch(monkeypatch):
+    rows, compile = [], torch.compile
+
+    def record(graph, inputs):
+        rows.append(inputs[-1].shape[0])
+        return graph
+
+    monkeypatch.setattr(cuda, "plain", lambda case: torch.nn.Sequential(torch.nn.Linear(4, 3)))
+    monkeypatch.setattr(torch, "compile", lambda model, mode: compile(model, backend=record))
+    for batch in (2, 3, 5):
+        network = cuda.compiled(cuda.Case("4-3", (4, 3), batch, torch.float32, False))
+        network(torch.ones(batch, 4))
+    assert rows == [2, 3, 5]

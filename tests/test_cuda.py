@@ -92,6 +92,8 @@ def test_edge_values_travel_as_in_torch(kernels, dtype):
 @pytest.mark.parametrize("size", [NARROW, WIDE], ids=str)
 def test_strides_change_no_bit(kernels, dtype, layout, size):
     arguments = draw(size, dtype).map(there)
+    if layout is cases.misaligned:  # torch's products choose by it: here any order is exact
+        arguments = arguments.map(torch.sign)
     moved = arguments.map(layout)
     plain = moved.map(cases.contiguous)
     for got, want in zip(outputs_and_gradients(moved), outputs_and_gradients(plain), strict=True):

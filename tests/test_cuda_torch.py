@@ -108,6 +108,7 @@ def test_modules_train_as_those_of_torch(kernels, name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_compiled_modules_have_no_graph_break(kernels, name):
+    torch._dynamo.reset()
     torch.manual_seed(0)
     model = MODELS[name]().to(DEVICE)
     x = torch.randn(70, 17, device=DEVICE)
@@ -134,6 +135,18 @@ def test_training_steps_equal_those_of_the_cpu(loss, optimizer):
         want = ordinary_step(other, loss_fn, theirs, x, target)
         torch.testing.assert_close(step(there(x), there(target)).cpu(), want)
     torch.testing.assert_close(here(model.parameters()), here(other.parameters()))
+
+
+def test_a_model_may_move_to_the_device_between_steps():
+    sizes, loss_fn = (20, 40, 5), nn.MSELoss()
+    model, other = make_model(sizes), make_model(sizes)
+    ours, theirs = (torch.optim.SGD(m.parameters(), lr=0.1) for m in (model, other))
+    step = pyfastnn.TrainStep(model, loss_fn, ours)
+    for i, device in enumerate(("cpu", DEVICE, "cpu")):
+        x, target = draw_batch(sizes, 33, loss_fn, seed=i)
+        want = ordinary_step(other, loss_fn, theirs, x, target)
+        model.to(device)
+        torch.testing.assert_close(step(x.to(device), target.to(device)).cpu(), want)
 
 
 def test_an_epoch_over_bytes_on_the_device():
