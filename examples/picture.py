@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
@@ -14,6 +13,7 @@ import torch
 from digits import SIDE
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
+from style import STYLE
 from torch import Tensor
 from training import History
 
@@ -23,22 +23,6 @@ POINTS_PER_EPOCH = 6
 TOP_UNITS, TOP_IMAGES = 8, 10
 MISTAKE_ROWS, MISTAKE_COLUMNS = 4, 8
 SHAPE = (SIDE, SIDE)
-INK = "#333333"
-STYLE: dict[Any, Any] = {
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 12.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "text.color": INK,
-    "axes.titlecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
 
 
 def draw(
