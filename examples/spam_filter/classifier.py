@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor, nn
 
+import pyfastnn
 from pyfastnn.sklearn import MLPClassifier
 from spam_filter.features import restored_vectorizer
 from spam_filter.mail import MailText
@@ -40,7 +41,7 @@ class SpamFilter:
         """Take over what has been fitted."""
         vocabulary = [str(word) for word in vectorizer.get_feature_names_out()]
         idf = torch.from_numpy(vectorizer.idf_.astype(np.float32))
-        return cls(vocabulary, idf, model.to_torch(), trained_on)
+        return cls(vocabulary, idf, pyfastnn.fuse(model.to_torch()), trained_on)
 
     def probabilities(self, mails: Sequence[MailText]) -> npt.NDArray[np.float64]:
         """Return the probability that it is spam for each mail, ``[n]``."""

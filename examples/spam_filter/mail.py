@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import codecs
 import email
+import email.errors
 import email.header
 import email.message
-import email.policy
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.policy import Compat32
 
 from spam_filter.html import read_html
 
@@ -31,7 +32,7 @@ LIST_FOOTER = re.compile(
 )
 # What a program that sends news by e-mail writes before its text; the corpus has much from one.
 NEWS_HEADER = re.compile(r"\A\s*URL:.*\n\s*Date:.*\n")
-LONGEST_SUBJECT = 2000  # decoding may take time quadratic in the length
+LONGEST_HEADER = 2000  # parsing takes time quadratic in the length
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,15 @@ class MailText:
     marks: tuple[str, ...] = ()
 
 
+class ShortHeaders(Compat32):
+    """Cuts long headers. The newer policies parse them all, and raise on many that are damaged."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        """Return name and value of a header."""
+        name, value = super().header_source_parse(sourcelines)
+        return name, value[:LONGEST_HEADER]
+
+
 def read_mail(raw: bytes) -> MailText:
     """Return the text of an e-mail. Never raises: what cannot be parsed is read as plain text.
 
@@ -57,8 +67,7 @@ def read_mail(raw: bytes) -> MailText:
         raw: headers, an empty line, body, as in an ``.eml`` file.
     """
     try:
-        # The newer policies parse every header, and raise on many that are damaged.
-        message = email.message_from_bytes(raw, policy=email.policy.compat32)
+        message = email.message_from_bytes(raw, policy=ShortHeaders())
         subject = _subject(message)
         pieces = list(_pieces(message))
     except Exception:  # the email package raises whatever comes to it on damaged mail
@@ -83,9 +92,10 @@ def decode(data: bytes, charset: str | None) -> str:
 
 def _subject(message: email.message.Message) -> str:
     header = message.get("Subject") or ""
-    if isinstance(header, str):  # not if it has bytes beyond ASCII
-        header = header[:LONGEST_SUBJECT]
-    parts = email.header.decode_header(header)
+    try:
+        parts = email.header.decode_header(header)
+    except email.errors.HeaderParseError:
+        return str(header)
     return "".join(
         part if isinstance(part, str) else decode(part, charset) for part, charset in parts
     )
