@@ -18,6 +18,7 @@ not_spam, 1 for spam, 2 if there is no answer.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -144,6 +145,9 @@ def predict(options: argparse.Namespace) -> int:
     if not (mail.subject + mail.body).strip():
         print("WARNING: there is no text in this e-mail", file=sys.stderr)
     probability = float(model.probabilities([mail])[0])
+    if math.isnan(probability):
+        print(f"ERROR: {options.model}: its numbers are too large to compute with", file=sys.stderr)
+        return NO_ANSWER
     is_spam = probability > 0.5
     print(f"spam {probability:.3f}" if is_spam else f"not_spam {1 - probability:.3f}")
     if options.why:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 
@@ -27,11 +28,14 @@ from spam_fakes import (
 )
 from spam_filter import corpus as corpus_module
 from spam_filter import model_file
+from spam_filter.classifier import SpamFilter
 from spam_filter.corpus import Corpus, deduplicate, load_corpus
 from spam_filter.mail import MailText, read_mail
 from spam_filter.race import Result
 from spam_filter.report import headline, table
 from spam_filter.splits import splits
+
+import pyfastnn
 
 
 @pytest.fixture
@@ -90,7 +94,9 @@ def test_no_mail_is_in_both_parts_of_a_split():
     chance, time = splits(data, seed=3)
     for split in (chance, time):
         assert sorted([*split.train, *split.test]) == list(range(200))
-    assert len(chance.test) == 40 and data.is_spam[chance.test].mean() == data.is_spam.mean()
+    assert len(chance.test) == 40
+    for seed in range(5):
+        assert data.is_spam[splits(data, seed)[0].test].mean() == data.is_spam.mean()
     assert data.is_later[time.test].all() and not data.is_later[time.train].any()
     assert not np.array_equal(splits(data, seed=4)[0].test, chance.test)
 
@@ -202,3 +208,15 @@ def test_without_an_answer_the_status_is_2(model, tmp_path, capsys):
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.count("ERROR: ") == 3 and output.err.count("There is no model yet") == 1
+
+
+def test_numbers_that_overflow_are_no_answer(tmp_path, capsys):
+    _, good, _ = fitted()
+    state = {name: torch.full_like(p, 3e38) for name, p in good.network.state_dict().items()}
+    state["2.weight"][:, ::2] *= -1
+    network = pyfastnn.MLP([len(good.vocabulary), 8, 4, 1])
+    network.load_state_dict(state)
+    model_file.save(SpamFilter(good.vocabulary, good.idf, network, ""), tmp_path)
+    (tmp_path / "message.eml").write_bytes(eml("free merge"))
+    assert spam.main(["predict", str(tmp_path / "message.eml"), "--model", str(tmp_path)]) == 2
+    assert "its numbers are too large" in capsys.readouterr().err

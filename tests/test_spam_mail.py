@@ -51,6 +51,12 @@ def test_the_charset_that_is_claimed_is_used_if_it_can_be():
     assert read_mail(raw).body == "привет"
 
 
+@pytest.mark.parametrize("charset", ["unicode_escape", "raw_unicode_escape", "punycode", "idna"])
+def test_encodings_of_python_are_no_charsets(charset):
+    raw = eml(r"caf\u0065-xyz", "", f"Content-Type: text/plain; charset={charset}")
+    assert read_mail(raw).body == r"caf\u0065-xyz"
+
+
 @pytest.mark.parametrize("encoding", ["base64", "quoted-printable", "8bit", "no-such"])
 def test_transfer_encodings_are_undone(encoding):
     body = {"base64": base64.b64encode(b"plain text"), "quoted-printable": b"plain=20text"}
@@ -85,6 +91,7 @@ def test_footers_of_lists_and_headers_of_news_are_left_out():
         ("v<b>i</b>ag<!-- > hidden --><FONT size=1>ra</FONT>", "viagra", ["font"]),
         ("a<script>x < y > z</script>b<STYLE>p {}</STYLE>c", "a b c", ["script"]),
         ("<a href=x>here</a><img src=y>", "here", ["link", "image"]),
+        ("a<script>b<!-- c -->d</script>e", "a e", ["script"]),
         ("1 < 2 &amp; 3 &gt; 2 &#33;", "1 < 2 & 3 > 2 !", []),
         ("open <a href='x", "open <a href='x", []),
         ("open <!-- comment", "open", []),

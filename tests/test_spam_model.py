@@ -69,15 +69,16 @@ def test_telling_words_add_up_to_the_log_odds_where_the_network_is_linear():
 
 def test_telling_words_of_several_mails_are_means_over_those_that_have_them():
     mail, other = MailText("", "free"), MailText("", "merge")
-    (word, value) = FILTER.telling([mail])[0]
-    assert word == "free"
+    ((word, value),) = FILTER.telling([mail])
+    assert word == "free" and value > 0.1
     assert dict(FILTER.telling([mail, other]))[word] == pytest.approx(value)
-    assert FILTER.telling([mail, other, other], smallest_share=0.5)[0][0] == "merge"
+    ((word, value),) = FILTER.telling([mail, other, other], smallest_share=0.5)
+    assert word == "merge" and value < -0.1
     assert FILTER.telling([MailText("", "unheard-of")]) == []
 
 
 def test_names_are_no_ordinary_words():
-    mails = [MailText("", "Anna said: click. Click HERE, Anna, here")]
+    mails = [MailText("", "Anna said: click. Click HERE HERE HERE HERE HERE, Anna, here")]
     assert ordinary_words(mails) == {"said", "click", "here"}
 
 

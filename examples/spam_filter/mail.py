@@ -21,7 +21,7 @@ from email.policy import Compat32
 from spam_filter.html import read_html
 
 # Python's own inventions, no charsets of e-mails; the first two take time quadratic in the length.
-NO_CHARSETS = {"idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape"}
+NO_CHARSETS = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
 LIST_TAG = re.compile(r"\[[^\[\]]{1,40}\]")
 # From a line of underscores, or the start of a signature, to the address of the list's page; before
 # it perhaps an advertisement of its host. Quoted or not.
