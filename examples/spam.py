@@ -149,10 +149,11 @@ def predict(options: argparse.Namespace) -> int:
         print(f"ERROR: {options.model}: its numbers are too large to compute with", file=sys.stderr)
         return NO_ANSWER
     is_spam = probability > 0.5
-    print(f"spam {probability:.3f}" if is_spam else f"not_spam {1 - probability:.3f}")
+    lines = [f"spam {probability:.3f}" if is_spam else f"not_spam {1 - probability:.3f}"]
     if options.why:
-        for word, value in model.telling([mail])[:WORDS_OF_A_MAIL]:
-            print(f"{value:+8.3f}  {word}")
+        told = model.telling([mail])[:WORDS_OF_A_MAIL]
+        lines += [f"{value:+8.3f}  {word}" for word, value in told]
+    print("\n".join(lines))
     return SPAM if is_spam else NOT_SPAM
 
 
