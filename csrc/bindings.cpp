@@ -16,7 +16,47 @@
 namespace py = pybind11;
 using pyfastnn::PackedMlp;
 using pyfastnn::PlannedParameter;
+using pyfastnn::TrainInput;
 using pyfastnn::TrainPlan;
+using Unlocked = py::call_guard<py::gil_scoped_release>;
+
+namespace {
+
+// The methods that take rows. Of a tensor, it would cost 1 us to make a TrainInput in Python.
+template <class X>
+void add_training(py::class_<TrainPlan>& plan) {
+  plan.def(
+          "step",
+          [](TrainPlan& plan, const X& x, const at::Tensor& target,
+             std::optional<double> max_norm) { return plan.step(x, target, max_norm); },
+          Unlocked())
+      .def(
+          "check",
+          [](const TrainPlan& plan, const X& x, const at::Tensor& target, bool allow_bytes) {
+            plan.check(x, target, allow_bytes);
+          },
+          Unlocked())
+      .def(
+          "run_epoch",
+          [](TrainPlan& plan, const X& x, const at::Tensor& target,
+             const std::optional<at::Tensor>& order, int64_t batch_size, bool drop_last,
+             double scale, double shift, std::optional<double> max_norm) {
+            return plan.run_epoch(x, target, order, batch_size, drop_last, scale, shift, max_norm);
+          },
+          Unlocked())
+      .def(
+          "fit_epoch",
+          [](TrainPlan& plan, const X& x, const at::Tensor& target,
+             const std::optional<at::Tensor>& order, const std::optional<at::Tensor>& row_weights,
+             int64_t batch_size, double alpha, double loss_factor, double rate) {
+            const pyfastnn::FitLoss loss = plan.fit_epoch(x, target, order, row_weights,
+                                                          {batch_size, alpha, loss_factor, rate});
+            return std::make_pair(loss.loss, loss.penalty);
+          },
+          Unlocked());
+}
+
+}  // namespace
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Operators of pyfastnn (registered on import), instruction sets, the training step.";
@@ -41,21 +81,23 @@ PYBIND11_MODULE(_C, m) {
                     std::optional<at::Tensor>, bool>(),
            py::arg("tensor"), py::arg("group"), py::arg("state"), py::arg("step"),
            py::arg("first"));
-  using Unlocked = py::call_guard<py::gil_scoped_release>;
   py::class_<PackedMlp>(m, "PackedMlp")
       .def("forward", &PackedMlp::forward, Unlocked())
       .def("weights", &PackedMlp::weights, Unlocked())
       .def("biases", &PackedMlp::biases, Unlocked());
   m.def("prepack", &pyfastnn::prepack, py::arg("weights"), py::arg("biases"), py::arg("relu"),
         Unlocked());
-  py::class_<TrainPlan>(m, "TrainPlan")
-      .def(py::init<std::vector<PlannedParameter>, std::vector<bool>, std::string, bool, double,
+  py::class_<TrainInput>(m, "TrainInput")
+      .def(py::init<at::Tensor, at::Tensor, at::Tensor, int64_t>(), py::arg("crow"), py::arg("col"),
+           py::arg("values"), py::arg("columns"));
+  py::class_<TrainPlan> plan(m, "TrainPlan");
+  plan.def(py::init<std::vector<PlannedParameter>, std::vector<bool>, std::string, bool, double,
                     int64_t, std::string, bool>(),
            py::arg("parameters"), py::arg("relu"), py::arg("loss"), py::arg("mean"),
            py::arg("label_smoothing"), py::arg("ignore_index"), py::arg("optimizer"),
            py::arg("compute_bfloat16"))
       .def("set_groups", &TrainPlan::set_groups)
-      .def("step", &TrainPlan::step, Unlocked())
+      .def("set_lazy", &TrainPlan::set_lazy)
       .def(
           "gradients",
           [](TrainPlan& plan, const at::Tensor& x, const at::Tensor& target,
@@ -65,17 +107,7 @@ PYBIND11_MODULE(_C, m) {
           },
           Unlocked())
       .def("apply", &TrainPlan::apply, Unlocked())
-      .def("gradient_count", &TrainPlan::gradient_count)
-      .def("check", &TrainPlan::check, Unlocked())
-      .def("run_epoch", &TrainPlan::run_epoch, Unlocked())
-      .def(
-          "fit_epoch",
-          [](TrainPlan& plan, const at::Tensor& x, const at::Tensor& target,
-             const std::optional<at::Tensor>& order, const std::optional<at::Tensor>& row_weights,
-             int64_t batch_size, double alpha, double loss_factor, double rate) {
-            const pyfastnn::FitLoss loss = plan.fit_epoch(x, target, order, row_weights,
-                                                          {batch_size, alpha, loss_factor, rate});
-            return std::make_pair(loss.loss, loss.penalty);
-          },
-          Unlocked());
+      .def("gradient_count", &TrainPlan::gradient_count);
+  add_training<at::Tensor>(plan);
+  add_training<TrainInput>(plan);
 }

@@ -16,6 +16,11 @@ namespace {
 
 bool is_plain(PyObject* object) { return THPVariable_CheckTypeExact(Py_TYPE(object)); }
 
+bool has_sparse_layout(PyObject* tensor) {
+  const at::Layout layout = THPVariable_Unpack(tensor).layout();
+  return layout != at::kStrided && layout != at::kMkldnn && layout != at::kJagged;
+}
+
 bool is_plain_or_none(PyObject* object) { return object == Py_None || is_plain(object); }
 
 std::optional<at::Tensor> optional_tensor(PyObject* object) {
@@ -43,7 +48,7 @@ PyObject* not_implemented() { return Py_NewRef(Py_NotImplemented); }
 PyObject* linear_relu_direct(PyObject* /*module*/, PyObject* const* args, Py_ssize_t count) {
   HANDLE_TH_ERRORS
   if (count != 3 || !modes_are_off() || !is_plain(args[0]) || !is_plain(args[1]) ||
-      !is_plain_or_none(args[2])) {
+      !is_plain_or_none(args[2]) || has_sparse_layout(args[0])) {
     return not_implemented();
   }
   const at::Tensor& input = THPVariable_Unpack(args[0]);
@@ -61,7 +66,7 @@ PyObject* linear_relu_direct(PyObject* /*module*/, PyObject* const* args, Py_ssi
 PyObject* mlp_direct(PyObject* /*module*/, PyObject* const* args, Py_ssize_t count) {
   HANDLE_TH_ERRORS
   if (count != 4 || !modes_are_off() || !is_plain(args[0]) || !PyList_CheckExact(args[1]) ||
-      !PyList_CheckExact(args[2]) || !PyBool_Check(args[3])) {
+      !PyList_CheckExact(args[2]) || !PyBool_Check(args[3]) || has_sparse_layout(args[0])) {
     return not_implemented();
   }
   const at::Tensor& input = THPVariable_Unpack(args[0]);
@@ -88,6 +93,10 @@ PyObject* mlp_direct(PyObject* /*module*/, PyObject* const* args, Py_ssize_t cou
   END_HANDLE_TH_ERRORS
 }
 
+PyObject* is_sparse(PyObject* /*module*/, PyObject* object) {
+  return PyBool_FromLong(THPVariable_Check(object) && has_sparse_layout(object));
+}
+
 template <PyObject* (*Function)(PyObject*, PyObject* const*, Py_ssize_t)>
 PyCFunction as_fastcall() {
   return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(Function));
@@ -96,6 +105,7 @@ PyCFunction as_fastcall() {
 PyMethodDef methods[] = {
     {"linear_relu", as_fastcall<linear_relu_direct>(), METH_FASTCALL, nullptr},
     {"mlp", as_fastcall<mlp_direct>(), METH_FASTCALL, nullptr},
+    {"is_sparse", is_sparse, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

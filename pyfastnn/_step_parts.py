@@ -60,6 +60,15 @@ def checked_norm(value: float | None) -> float | None:
     return float(value)
 
 
+def is_lazy(sparse_update: str) -> bool:
+    """Read the option ``sparse_update``, or raise ValueError."""
+    if sparse_update not in ("exact", "lazy"):
+        raise ValueError(
+            f"TrainStep: expected sparse_update to be 'exact' or 'lazy', got {sparse_update!r}"
+        )
+    return sparse_update == "lazy"
+
+
 class LossDescription(NamedTuple):
     """A loss module as C++ knows it."""
 

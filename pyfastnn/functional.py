@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyfastnn import _C, _build_info
+from pyfastnn._sparse import CsrMatrix, is_sparse, sparse_mlp
 
 # Looked up once: a call of a small layer takes 1.5 us, and every name on the way to it 0.05.
 _linear_relu = torch.ops.pyfastnn.linear_relu.default
@@ -19,11 +20,12 @@ CUDA_IS_BUILT = bool(_build_info.CUDA_ARCHS)
 WITHOUT_CUDA = "is on a CUDA device, and pyfastnn was built without CUDA"  # why a module runs plain
 
 
-def linear_relu(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear_relu(input: Tensor | CsrMatrix, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Fused linear layer and ReLU: ``relu(input @ weight.T + bias)``.
 
     Args:
-        input: shape ``[*, K]``, any strides; float32, float64, bfloat16 or float16.
+        input: shape ``[*, K]``, any strides; float32, float64, bfloat16 or float16. Or sparse,
+            ``[M, K]``: a CSR tensor, or a CSR matrix or array of SciPy.
         weight: shape ``[N, K]``, same dtype and device as ``input``.
         bias: shape ``[N]``, same dtype and device as ``input``, or None.
 
@@ -32,8 +34,9 @@ def linear_relu(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
         stays NaN.
 
     Raises:
-        RuntimeError: if shapes, dtypes or devices do not fit; the message names the argument. For
-            CUDA tensors, if pyfastnn was built without CUDA.
+        RuntimeError: if shapes, dtypes or devices do not fit, or a sparse input is in another
+            format than CSR; the message names the argument. For CUDA tensors, if pyfastnn was built
+            without CUDA.
 
     Note:
         bfloat16 and float16 accumulate in float32 and round once. Under autocast the arguments are
@@ -44,6 +47,12 @@ def linear_relu(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
         the sum is exactly 0 is 0. All arguments may be DTensors, divided by rows, columns or
         features, evenly or not.
 
+        A sparse input is never made dense: the layer reads the weights of the columns that are
+        present, and costs what the entries cost. Entries of the same row and column add up. Absent
+        entries are zeros that are not multiplied: an infinite weight does not reach the rows where
+        its column is absent. The gradient of ``weight`` is dense. Autocast, forward mode and vmap
+        do not apply to it.
+
     Example:
         >>> y = linear_relu(torch.randn(32, 784), torch.randn(128, 784), torch.randn(128))
         >>> y.shape
@@ -53,12 +62,14 @@ def linear_relu(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
         output = _linear_relu_direct(input, weight, bias)
         if output is not NotImplemented:
             return output
+        if is_sparse(input):
+            return sparse_mlp("linear_relu", input, [weight], [bias], True)
     _meet_dtensor()
     return _linear_relu(input, weight, bias)  # type: ignore[no-any-return]
 
 
 def mlp(
-    input: Tensor,
+    input: Tensor | CsrMatrix,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor | None],
     activate_last: bool = False,
@@ -69,7 +80,8 @@ def mlp(
     the last layer has its ReLU only if ``activate_last``.
 
     Args:
-        input: shape ``[*, N_0]``, any strides; float32, float64, bfloat16 or float16.
+        input: shape ``[*, N_0]``, any strides; float32, float64, bfloat16 or float16. Or sparse,
+            ``[M, N_0]``, as in :func:`linear_relu`.
         weights: L tensors, ``weights[l]`` of shape ``[N_{l+1}, N_l]``, dtype and device of
             ``input``.
         biases: L entries, ``biases[l]`` of shape ``[N_{l+1}]`` or None.
@@ -79,8 +91,9 @@ def mlp(
         Tensor of shape ``[*, N_L]``, dtype of ``input``.
 
     Raises:
-        RuntimeError: if shapes, dtypes or devices do not fit, or the lists have different lengths;
-            the message names the argument. For CUDA tensors, if pyfastnn was built without CUDA.
+        RuntimeError: if shapes, dtypes or devices do not fit, the lists have different lengths, or
+            a sparse input is in another format than CSR; the message names the argument. For CUDA
+            tensors, if pyfastnn was built without CUDA.
 
     Note:
         One operator and one autograd node whatever the depth: for small networks that costs less
@@ -97,6 +110,8 @@ def mlp(
         output = _mlp_direct(input, weights, biases, activate_last)
         if output is not NotImplemented:
             return output
+        if is_sparse(input):
+            return sparse_mlp("mlp", input, weights, biases, activate_last)
     _meet_dtensor()
     return _mlp(input, weights, biases, activate_last)  # type: ignore[no-any-return]
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as _module
 
 from pyfastnn import functional
+from pyfastnn._sparse import CsrMatrix
 
 
 def _refuse_scripting(module: nn.Module) -> NoReturn:
@@ -36,7 +37,8 @@ class LinearReLU(nn.Linear):
         dtype: dtype of the parameters; float32, float64, bfloat16 or float16.
 
     Shape:
-        Input ``[*, K]``, output ``[*, N]``.
+        Input ``[*, K]``, or sparse ``[M, K]`` as in :func:`pyfastnn.functional.linear_relu`; output
+        ``[*, N]``.
 
     Example:
         >>> layer = LinearReLU(784, 128)
@@ -48,10 +50,10 @@ class LinearReLU(nn.Linear):
 
     if TYPE_CHECKING:  # nn.Module says that a call takes and returns anything
 
-        def __call__(self, input: Tensor) -> Tensor:
+        def __call__(self, input: Tensor | CsrMatrix) -> Tensor:
             """Run hooks and :meth:`forward`."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor | CsrMatrix) -> Tensor:
         """Apply the layer; see :func:`pyfastnn.functional.linear_relu`."""
         if not functional.CUDA_IS_BUILT and input.is_cuda is True:  # not True: traced by torch.fx
             return torch.relu(super().forward(input))
@@ -81,7 +83,8 @@ class MLP(nn.Sequential):
         dtype: dtype of the parameters; float32, float64, bfloat16 or float16.
 
     Shape:
-        Input ``[*, sizes[0]]``, output ``[*, sizes[-1]]``.
+        Input ``[*, sizes[0]]``, or sparse ``[M, sizes[0]]`` as in
+        :func:`pyfastnn.functional.linear_relu`; output ``[*, sizes[-1]]``.
 
     Raises:
         ValueError: if ``sizes`` has fewer than two entries.
@@ -117,10 +120,10 @@ class MLP(nn.Sequential):
 
     if TYPE_CHECKING:
 
-        def __call__(self, input: Tensor) -> Tensor:
+        def __call__(self, input: Tensor | CsrMatrix) -> Tensor:
             """Run hooks and :meth:`forward`."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor | CsrMatrix) -> Tensor:
         """Apply the network; see :func:`pyfastnn.functional.mlp`."""
         chain = _fusible_chain(self._modules)
         lacks_kernels = not functional.CUDA_IS_BUILT and input.is_cuda is True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from typing import NoReturn
+from typing import Any, Literal, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from pyfastnn import _C
 from pyfastnn._optimizers import OptimizerReader, Place
 from pyfastnn._processes import Job, Processes
-from pyfastnn._step_parts import bind, checked_norm, describe_loss, hooks_of
+from pyfastnn._sparse import CsrMatrix, is_sparse, train_input
+from pyfastnn._step_parts import bind, checked_norm, describe_loss, hooks_of, is_lazy
 from pyfastnn._torch_plan import Plan, TorchPlan, runs_on_torch
 from pyfastnn._watch import Watch
 
@@ -47,6 +48,12 @@ class TrainStep:
         process_group: gradients are summed over the processes of this group, so that a step equals
             one step of a single process on the rows of all of them. Parameters are taken from its
             first process when the object is made.
+        sparse_update: what sparse rows do to the columns of the first weight that none of a
+            batch's rows has. ``"exact"``: what a gradient of zero does, so that training equals
+            that on dense rows; with momentum, weight decay or Adam every column changes at every
+            step. ``"lazy"``: nothing, neither to the weight nor to its state, as in
+            ``torch.optim.SparseAdam``; the other columns are updated by the optimizer's formula,
+            whose step counts all steps.
 
     Raises:
         TypeError, ValueError: for a model, loss, optimizer or option that is not supported; the
@@ -78,12 +85,14 @@ class TrainStep:
         compute_dtype: torch.dtype | None = None,
         max_grad_norm: float | None = None,
         process_group: dist.ProcessGroup | None = None,
+        sparse_update: Literal["exact", "lazy"] = "exact",
     ) -> None:
         self._model = model
         self._loss = describe_loss(loss_fn)
         self._loss_fn = copy.deepcopy(loss_fn)  # later changes of its options do not count
         self._max_grad_norm = checked_norm(max_grad_norm)
         self._torch_optimizer = optimizer
+        self._lazy = is_lazy(sparse_update)
         self._optimizer = OptimizerReader(optimizer)
         self._bound = bind(self._model)
         self._bfloat16 = self._checked_compute_dtype(compute_dtype)
@@ -93,12 +102,14 @@ class TrainStep:
         if self._processes is not None:
             self._processes.share(self._bound.tensors)
 
-    def __call__(self, x: Tensor, target: Tensor) -> Tensor:
+    def __call__(self, x: Tensor | CsrMatrix, target: Tensor) -> Tensor:
         """Train on one batch.
 
         Args:
             x: ``[M, in_features]`` (any shape ``[M, ...]`` with a leading ``nn.Flatten``), dtype of
-                the parameters; with ``compute_dtype=torch.bfloat16`` also bfloat16.
+                the parameters; with ``compute_dtype=torch.bfloat16`` also bfloat16. Or sparse: a
+                CSR tensor, or a CSR matrix or array of SciPy; without ``compute_dtype`` and
+                ``process_group``. It is not made dense.
             target: int64 ``[M]`` for cross entropy, else ``[M, out_features]`` of the parameters'
                 dtype.
 
@@ -111,17 +122,17 @@ class TrainStep:
                 changed then.
         """
         self._refresh()
-        x = self._as_rows("x", x)
+        rows = self._as_rows("x", x)
         if self._processes is None:
-            loss = self._plan.step(x, target, self._max_grad_norm)
+            loss = self._plan.step(rows, target, self._max_grad_norm)
         else:
-            loss = self._processes.step(self._job(), x, target)
+            loss = self._processes.step(self._job(), rows, target)
         self._stepped()
         return loss
 
     def run_epoch(
         self,
-        X: Tensor,
+        X: Tensor | CsrMatrix,
         target: Tensor,
         batch_size: int,
         *,
@@ -139,7 +150,7 @@ class TrainStep:
 
         Args:
             X: ``[N, in_features]`` (``[N, ...]`` with a leading ``nn.Flatten``); dtype of the
-                parameters, or uint8.
+                parameters, or uint8. Or sparse, as for a call, with ``scale`` 1 and ``shift`` 0.
             target: as for a call, N rows.
             batch_size: rows of a batch; the last one may have fewer.
             shuffle: draw a new order; otherwise the rows are taken as they lie.
@@ -156,14 +167,14 @@ class TrainStep:
         """
         batch_size = _checked_batch_size(batch_size)
         self._refresh()
-        X = self._as_rows("X", X)
-        self._plan.check(X, target, True)
+        x = self._as_rows("X", X)
+        self._plan.check(x, target, True)
         if X.dtype == torch.bfloat16 and (scale, shift) != (1.0, 0.0):
             raise ValueError(
                 "TrainStep.run_epoch: expected X of the parameters' dtype or uint8 to be scaled, "
                 "got bfloat16"
             )
-        rows = len(X)
+        rows = X.shape[0]
         if rows == 0 or (drop_last and rows < batch_size):
             raise ValueError(
                 f"TrainStep.run_epoch: expected X to hold at least "
@@ -172,11 +183,11 @@ class TrainStep:
         order = torch.randperm(rows, generator=generator, device="cpu") if shuffle else None
         if self._processes is None:
             loss = self._plan.run_epoch(
-                X, target, order, batch_size, drop_last, scale, shift, self._max_grad_norm
+                x, target, order, batch_size, drop_last, scale, shift, self._max_grad_norm
             )
         else:
             loss = self._processes.epoch(
-                self._job(), X, target, order, batch_size, drop_last, scale, shift
+                self._job(), x, target, order, batch_size, drop_last, scale, shift
             )
         self._stepped()
         return loss
@@ -208,7 +219,7 @@ class TrainStep:
                 parameters.append(
                     _C.PlannedParameter(tensor, place.group, place.state, place.step, place.first)
                 )
-        return _C.TrainPlan(
+        plan = _C.TrainPlan(
             parameters,
             list(self._bound.relu),
             self._loss.kind,
@@ -218,6 +229,8 @@ class TrainStep:
             self._optimizer.kind,
             self._bfloat16,
         )
+        plan.set_lazy(self._lazy)
+        return plan
 
     def _torch_plan(self) -> TorchPlan:
         tensors = self._bound.tensors
@@ -262,7 +275,16 @@ class TrainStep:
         assert weight is not None
         return weight
 
-    def _as_rows(self, name: str, x: Tensor) -> Tensor:
+    def _as_rows(self, name: str, x: Tensor | CsrMatrix) -> Any:
+        """Return what the plan takes: a tensor, or sparse rows on the CPU."""
+        if is_sparse(x):
+            if isinstance(self._plan, TorchPlan):
+                raise ValueError(f"TrainStep: a sparse {name} needs parameters on the CPU")
+            if self._processes is not None:
+                raise ValueError(
+                    f"TrainStep: a sparse {name} with a process_group is not supported"
+                )
+            return train_input("TrainStep", name, x)
         if not isinstance(x, Tensor):
             raise TypeError(f"TrainStep: expected {name} to be a tensor, got {type(x).__name__}")
         return x.flatten(1) if self._bound.flatten and x.dim() > 2 else x

@@ -122,7 +122,7 @@ def test_parameters_that_do_not_fit_are_refused(model, message):
         (torch.tensor(1.0), r"expected input of shape \[\*, 4\], got \[\]"),
         (torch.zeros(3, 4).double(), "expected input of dtype float like .*, got Double"),
         (torch.zeros(3, 4, device="meta"), "expected input to be a dense tensor on the CPU"),
-        (torch.zeros(3, 4).to_sparse(), "expected input to be a dense tensor on the CPU"),
+        (torch.zeros(3, 4).to_sparse(), r"use .to_sparse_csr\(\)"),
         (torch.zeros(3, 4).to_mkldnn(), "expected input to be a dense tensor on the CPU"),
         (torch._efficientzerotensor(3, 4), "expected input to be a dense tensor on the CPU"),
         (TwoTensor(torch.ones(3, 4), torch.ones(3, 4)), "no subclass"),

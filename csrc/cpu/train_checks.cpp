@@ -1,6 +1,7 @@
 // What TrainPlan expects of parameters, optimizer state and batches. Changes nothing.
 #include <c10/util/Exception.h>
 
+#include "../sparse_ops.h"
 #include "tensors.h"
 #include "training.h"
 
@@ -59,12 +60,20 @@ void TrainPlan::check_parameters() const {
               "expected float32 parameters for compute_dtype bfloat16, got ", dtype());
 }
 
-void TrainPlan::check(const at::Tensor& x, const at::Tensor& target, bool allow_bytes) const {
+void TrainPlan::check(const TrainInput& x, const at::Tensor& target, bool allow_bytes) const {
   TORCH_CHECK(!is_watched(), kName,
               "a step cannot be traced, nor run under a dispatch mode: neither would see it");
   check_parameters();
+  if (x.is_sparse()) {
+    check_sparse(x);
+  } else {
+    check_dense(x.dense, allow_bytes);
+  }
+  check_target(target, x.rows());
+}
+
+void TrainPlan::check_dense(const at::Tensor& x, bool allow_bytes) const {
   const int64_t in = parameters_[0].tensor->size(1);
-  const int64_t out = parameters_[parameters_.size() - 2].tensor->size(0);
   TORCH_CHECK(is_plain(x), kName,
               "expected x to be a dense tensor on the CPU, no subclass and not inside a transform, "
               "got ",
@@ -78,19 +87,45 @@ void TrainPlan::check(const at::Tensor& x, const at::Tensor& target, bool allow_
               allow_bytes ? " or uint8" : "", ", got ", x.scalar_type());
   TORCH_CHECK(!x.requires_grad(), kName,
               "expected x not to require grad: no gradient of the input is computed");
+  check_storage(x);
+}
+
+void TrainPlan::check_sparse(const TrainInput& x) const {
+  const int64_t in = parameters_[0].tensor->size(1);
+  const SparseArgs args{kName, x.crow, x.col, x.values};
+  TORCH_CHECK(
+      !compute_bfloat16_, kName,
+      "a sparse x is trained on in the dtype of the parameters: expected compute_dtype=None, "
+      "got bfloat16");
+  for (const at::Tensor& tensor : {x.crow, x.col, x.values}) {
+    TORCH_CHECK(is_plain(tensor), kName,
+                "expected indices and values of x to be dense tensors on the CPU, got ",
+                tensor.toString());
+    check_storage(tensor);
+  }
+  check_sparse_input(args);
+  TORCH_CHECK(x.columns == in, kName, "expected x of shape [M, ", in, "], got [", x.rows(), ", ",
+              x.columns, "]");
+  TORCH_CHECK(x.values.scalar_type() == dtype(), kName, "expected x of dtype ", dtype(),
+              " like the parameters, got ", x.values.scalar_type());
+  TORCH_CHECK(!x.values.requires_grad(), kName,
+              "expected x not to require grad: no gradient of the input is computed");
+  check_sparse_indices(args, in);
+}
+
+void TrainPlan::check_target(const at::Tensor& target, int64_t rows) const {
+  const int64_t out = parameters_[parameters_.size() - 2].tensor->size(0);
   TORCH_CHECK(is_plain(target), kName,
               "expected target to be a dense tensor on the CPU, no subclass and not inside a "
               "transform, got ",
               target.toString());
   TORCH_CHECK(!target.requires_grad(), kName, "expected target not to require grad");
-  check_storage(x);
   check_storage(target);
   if (loss_.kind == engine::LossKind::kCrossEntropy) {
     TORCH_CHECK(target.scalar_type() == at::kLong, kName,
                 "expected target of dtype int64 (class indices), got ", target.scalar_type());
-    TORCH_CHECK(target.dim() == 1 && target.size(0) == x.size(0), kName,
-                "expected target of shape [", x.size(0), "] to match x ", x.sizes(), ", got ",
-                target.sizes());
+    TORCH_CHECK(target.dim() == 1 && target.size(0) == rows, kName, "expected target of shape [",
+                rows, "] to match the rows of x, got ", target.sizes());
     const at::Tensor classes = target.resolve_neg().contiguous();
     const int64_t* value = classes.const_data_ptr<int64_t>();
     for (int64_t i = 0; i < classes.numel(); ++i) {
@@ -100,8 +135,8 @@ void TrainPlan::check(const at::Tensor& x, const at::Tensor& target, bool allow_
   } else {
     TORCH_CHECK(target.scalar_type() == dtype(), kName, "expected target of dtype ", dtype(),
                 " like the parameters, got ", target.scalar_type());
-    TORCH_CHECK(target.dim() == 2 && target.size(0) == x.size(0) && target.size(1) == out, kName,
-                "expected target of shape [", x.size(0), ", ", out, "] like the output, got ",
+    TORCH_CHECK(target.dim() == 2 && target.size(0) == rows && target.size(1) == out, kName,
+                "expected target of shape [", rows, ", ", out, "] like the output, got ",
                 target.sizes());
   }
 }

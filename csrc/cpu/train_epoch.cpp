@@ -39,21 +39,29 @@ engine::Batch<P> TrainPlan::slice(engine::Batch<P> all, int64_t element, int64_t
     return all;
   }
   const int64_t out = parameters_[parameters_.size() - 2].tensor->size(0);
-  all.x = static_cast<const char*>(all.x) + first * all.ld * element;
+  if (all.is_sparse()) {
+    all.sparse = all.sparse.from_row(first);
+  } else {
+    all.x = static_cast<const char*>(all.x) + first * all.ld * element;
+  }
   if (all.classes != nullptr) all.classes += first;
   if (all.targets != nullptr) all.targets += first * out;
   if (all.row_weights != nullptr) all.row_weights += first;
   return all;
 }
 
-double TrainPlan::run_epoch(const at::Tensor& x, const at::Tensor& target,
+double TrainPlan::run_epoch(const TrainInput& x, const at::Tensor& target,
                             const std::optional<at::Tensor>& order, int64_t batch_size,
                             bool drop_last, double scale, double shift,
                             std::optional<double> max_norm) {
   check(x, target, /*allow_bytes=*/true);
-  const at::Tensor rows = rows_of(x), targets = target.resolve_neg().contiguous();
+  TORCH_CHECK(!x.is_sparse() || (scale == 1 && shift == 0),
+              "TrainStep: expected scale=1 and shift=0 for a sparse X, got ", scale, " and ",
+              shift);
+  const TrainInput rows = rows_of(x);
+  const at::Tensor targets = target.resolve_neg().contiguous();
   const int64_t* index = indices_of(order);
-  const int64_t total = order.has_value() ? order->numel() : rows.size(0);
+  const int64_t total = order.has_value() ? order->numel() : rows.rows();
   double sum = 0, samples = 0;
   dispatch([&](auto tag) {
     using S = decltype(tag);
@@ -66,7 +74,7 @@ double TrainPlan::run_epoch(const at::Tensor& x, const at::Tensor& target,
     for (int64_t first = 0; first < total; first += batch_size) {
       const int64_t count_of_rows = std::min(batch_size, total - first);
       if (drop_last && count_of_rows < batch_size) break;
-      const auto batch = slice(all, x.element_size(), first, count_of_rows);
+      const auto batch = slice(all, x.element(), first, count_of_rows);
       const double values = count(targets, index, first, batch.rows);
       begin_update();
       auto trained = layers<P>();
@@ -83,18 +91,19 @@ double TrainPlan::run_epoch(const at::Tensor& x, const at::Tensor& target,
   return sum / samples;
 }
 
-FitLoss TrainPlan::fit_epoch(const at::Tensor& x, const at::Tensor& target,
+FitLoss TrainPlan::fit_epoch(const TrainInput& x, const at::Tensor& target,
                              const std::optional<at::Tensor>& order,
                              const std::optional<at::Tensor>& row_weights, const FitRules& rules) {
   check(x, target, /*allow_bytes=*/false);
-  const at::Tensor rows = rows_of(x), targets = target.contiguous();
+  const TrainInput rows = rows_of(x);
+  const at::Tensor targets = target.contiguous();
   const auto run = [&](auto tag) {
     using P = decltype(tag);
     engine::Batch<P> all = batch_of<P>(rows, targets);
     all.index = indices_of(order);
     if (order.has_value()) all.rows = order->numel();
     if (row_weights.has_value()) all.row_weights = const_data<P>(*row_weights);
-    return fit(all, x.element_size(), rules);
+    return fit(all, x.element(), rules);
   };
   return dtype() == at::kDouble ? run(double{}) : run(float{});
 }

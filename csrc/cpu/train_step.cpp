@@ -2,7 +2,9 @@
 #include <c10/util/Exception.h>
 
 #include <cmath>
+#include <type_traits>
 
+#include "sparse_input.h"
 #include "tensors.h"
 #include "training.h"
 
@@ -27,12 +29,6 @@ void add_one(const at::Tensor& tensor) {
   } else {
     *tensor.mutable_data_ptr<float>() += 1;
   }
-}
-
-double clip_scale(double norm, std::optional<double> max_norm) {
-  if (!max_norm.has_value()) return 1;
-  const double scale = *max_norm / (norm + 1e-6);
-  return scale > 1 ? 1 : scale;  // NaN stays
 }
 
 }  // namespace
@@ -101,14 +97,19 @@ std::vector<engine::TrainedLayer<P>> TrainPlan::layers() const {
 
 // x and target have plain rows.
 template <class P>
-engine::Batch<P> TrainPlan::batch_of(const at::Tensor& x, const at::Tensor& target) const {
+engine::Batch<P> TrainPlan::batch_of(const TrainInput& x, const at::Tensor& target) const {
   engine::Batch<P> batch;
-  batch.rows = x.size(0);
-  batch.x = const_data<char>(x);
-  batch.ld = x.stride(0);
-  batch.kind = x.scalar_type() == at::kByte       ? engine::InputKind::kBytes
-               : x.scalar_type() == at::kBFloat16 ? engine::InputKind::kCompute
-                                                  : engine::InputKind::kParameters;
+  batch.rows = x.rows();
+  if (x.is_sparse()) {
+    batch.sparse = SparseTensors(x.crow, x.col, x.values).input<P>(x.columns);
+  } else {
+    const at::ScalarType type = x.dense.scalar_type();
+    batch.x = const_data<char>(x.dense);
+    batch.ld = x.dense.stride(0);
+    batch.kind = type == at::kByte       ? engine::InputKind::kBytes
+                 : type == at::kBFloat16 ? engine::InputKind::kCompute
+                                         : engine::InputKind::kParameters;
+  }
   if (loss_.kind == engine::LossKind::kCrossEntropy) {
     batch.classes = const_data<int64_t>(target);
   } else {
@@ -118,8 +119,12 @@ engine::Batch<P> TrainPlan::batch_of(const at::Tensor& x, const at::Tensor& targ
 }
 
 // The rows of x; copied if they are also a parameter's, which changes while they are read.
-at::Tensor TrainPlan::rows_of(const at::Tensor& x) const {
-  const at::Tensor rows = with_plain_rows(x);
+TrainInput TrainPlan::rows_of(const TrainInput& x) const {
+  if (x.is_sparse()) {  // a batch of it is read before it changes anything
+    return {x.crow.contiguous(), x.col.contiguous(), x.values.resolve_neg().contiguous(),
+            x.columns};
+  }
+  const at::Tensor rows = with_plain_rows(x.dense);
   for (const PlannedParameter& planned : parameters_) {
     if (is_updated(planned) && planned.tensor->storage().is_alias_of(rows.storage()))
       return rows.clone();
@@ -148,21 +153,27 @@ double TrainPlan::train(std::vector<engine::TrainedLayer<engine::Accumulator<S>>
                         const engine::Batch<engine::Accumulator<S>>& batch, double loss_scale,
                         std::optional<double> max_norm) {
   using P = engine::Accumulator<S>;
+  if constexpr (std::is_same_v<S, P>) {
+    if (batch.is_sparse()) {
+      return engine::sparse_train_step<P>(layers, loss_, batch, loss_scale, absent_, max_norm);
+    }
+  }
   if (!max_norm.has_value()) {
     return engine::train_step<S>(layers, loss_, batch, loss_scale, nullptr);
   }
   std::vector<P> gradients(engine::gradient_count(layers));
   const double sum = engine::train_step<S>(layers, loss_, batch, loss_scale, gradients.data());
   const double norm = std::sqrt(engine::squared_norm<P>(layers, gradients.data()));
-  engine::apply_gradients<P>(layers, gradients.data(), clip_scale(norm, max_norm));
+  engine::apply_gradients<P>(layers, gradients.data(), engine::clip_scale(norm, *max_norm));
   return sum;
 }
 
-at::Tensor TrainPlan::step(const at::Tensor& x, const at::Tensor& target,
+at::Tensor TrainPlan::step(const TrainInput& x, const at::Tensor& target,
                            std::optional<double> max_norm) {
   check(x, target, /*allow_bytes=*/false);
-  const at::Tensor rows = rows_of(x), targets = target.resolve_neg().contiguous();
-  const double divisor = mean_ ? count(targets, nullptr, 0, rows.size(0)) : 1;
+  const TrainInput rows = rows_of(x);
+  const at::Tensor targets = target.resolve_neg().contiguous();
+  const double divisor = mean_ ? count(targets, nullptr, 0, rows.rows()) : 1;
   const at::Tensor result = at::detail::empty_cpu({}, at::TensorOptions().dtype(dtype()));
   const double loss = dispatch([&](auto tag) {
     using S = decltype(tag);
@@ -193,14 +204,15 @@ int64_t TrainPlan::gradient_count() const {
 BatchLoss TrainPlan::gradients(const at::Tensor& x, const at::Tensor& target,
                                const at::Tensor& gradients) {
   check(x, target, /*allow_bytes=*/false);
-  const at::Tensor rows = rows_of(x), targets = target.resolve_neg().contiguous();
+  const TrainInput rows = rows_of(x);
+  const at::Tensor targets = target.resolve_neg().contiguous();
   const double sum = dispatch([&](auto tag) {
     using S = decltype(tag);
     using P = engine::Accumulator<S>;
     return engine::train_step<S>(layers<P>(), loss_, batch_of<P>(rows, targets), 1,
                                  data<P>(gradients));
   });
-  return {sum, mean_ ? count(targets, nullptr, 0, rows.size(0)) : 1};
+  return {sum, mean_ ? count(targets, nullptr, 0, rows.rows()) : 1};
 }
 
 void TrainPlan::apply(const at::Tensor& gradients, double grad_scale,
@@ -213,7 +225,7 @@ void TrainPlan::apply(const at::Tensor& gradients, double grad_scale,
     double scale = grad_scale;
     if (max_norm.has_value()) {
       const double norm = std::sqrt(engine::squared_norm<P>(trained, values)) * grad_scale;
-      scale *= clip_scale(norm, max_norm);
+      scale *= engine::clip_scale(norm, *max_norm);
     }
     engine::apply_gradients<P>(trained, values, scale);
   };
@@ -223,7 +235,7 @@ void TrainPlan::apply(const at::Tensor& gradients, double grad_scale,
 
 #define PYFASTNN_INSTANTIATE(P)                                               \
   template std::vector<engine::TrainedLayer<P>> TrainPlan::layers<P>() const; \
-  template engine::Batch<P> TrainPlan::batch_of<P>(const at::Tensor&, const at::Tensor&) const;
+  template engine::Batch<P> TrainPlan::batch_of<P>(const TrainInput&, const at::Tensor&) const;
 PYFASTNN_INSTANTIATE(float)
 PYFASTNN_INSTANTIATE(double)
 #undef PYFASTNN_INSTANTIATE

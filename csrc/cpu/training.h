@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/train.h"
+#include "engine/sparse_train.h"
 
 namespace pyfastnn {
 
@@ -28,6 +28,25 @@ struct PlannedParameter {
   std::vector<at::Tensor> state;     // SGD: momentum buffer or nothing. Adam: exp_avg, exp_avg_sq
   std::optional<at::Tensor> step;    // Adam's counter, a scalar
   bool first = false;                // SGD: the buffer has no value yet
+};
+
+// Rows to train on, dense or sparse.
+struct TrainInput {
+  TrainInput(at::Tensor rows) : dense(std::move(rows)) {}  // NOLINT: tensors are inputs
+  // By rows (CSR): crow [rows + 1], col and values [entries].
+  TrainInput(at::Tensor crow_, at::Tensor col_, at::Tensor values_, int64_t columns_)
+      : crow(std::move(crow_)),
+        col(std::move(col_)),
+        values(std::move(values_)),
+        columns(columns_) {}
+  bool is_sparse() const { return crow.defined(); }
+  int64_t rows() const { return is_sparse() ? crow.size(0) - 1 : dense.size(0); }
+  // Bytes from one element of dense rows to the next.
+  int64_t element() const { return is_sparse() ? 0 : static_cast<int64_t>(dense.element_size()); }
+
+  at::Tensor dense;
+  at::Tensor crow, col, values;
+  int64_t columns = 0;
 };
 
 // Sum of the losses of a batch and what to divide it by for the mean.
@@ -66,8 +85,13 @@ class TrainPlan {
   // decoupled.
   void set_groups(const std::vector<std::vector<double>>& groups);
 
+  // What sparse rows do to the columns of the first weight that they lack.
+  void set_lazy(bool lazy) {
+    absent_ = lazy ? engine::AbsentColumns::kLazy : engine::AbsentColumns::kExact;
+  }
+
   // The loss of the batch, a scalar; parameters and optimizer state are updated.
-  at::Tensor step(const at::Tensor& x, const at::Tensor& target, std::optional<double> max_norm);
+  at::Tensor step(const TrainInput& x, const at::Tensor& target, std::optional<double> max_norm);
 
   // The same in two halves: gradients of the summed loss to `gradients` (gradient_count() long),
   // then the update with grad_scale times them, clipped to max_norm.
@@ -77,17 +101,17 @@ class TrainPlan {
 
   // One pass over X in batches of the rows in `order` (none: as they lie); the mean loss of a
   // sample. Everything is checked before the first update.
-  double run_epoch(const at::Tensor& x, const at::Tensor& target,
+  double run_epoch(const TrainInput& x, const at::Tensor& target,
                    const std::optional<at::Tensor>& order, int64_t batch_size, bool drop_last,
                    double scale, double shift, std::optional<double> max_norm);
 
   // The same for scikit-learn's estimators; the plan must not compute in bfloat16.
-  FitLoss fit_epoch(const at::Tensor& x, const at::Tensor& target,
+  FitLoss fit_epoch(const TrainInput& x, const at::Tensor& target,
                     const std::optional<at::Tensor>& order,
                     const std::optional<at::Tensor>& row_weights, const FitRules& rules);
 
   // All that run_epoch checks.
-  void check(const at::Tensor& x, const at::Tensor& target, bool allow_bytes) const;
+  void check(const TrainInput& x, const at::Tensor& target, bool allow_bytes) const;
 
  private:
   // body(tag) with the type that is computed with.
@@ -100,10 +124,10 @@ class TrainPlan {
   template <class P>
   std::vector<engine::TrainedLayer<P>> layers() const;
   template <class P>
-  engine::Batch<P> batch_of(const at::Tensor& x, const at::Tensor& target) const;
+  engine::Batch<P> batch_of(const TrainInput& x, const at::Tensor& target) const;
   template <class P>
   engine::Batch<P> slice(engine::Batch<P> all, int64_t element, int64_t first, int64_t rows) const;
-  at::Tensor rows_of(const at::Tensor& x) const;
+  TrainInput rows_of(const TrainInput& x) const;
   double count(const at::Tensor& target, const int64_t* index, int64_t first, int64_t rows) const;
   template <class S>
   double train(std::vector<engine::TrainedLayer<engine::Accumulator<S>>>& layers,
@@ -112,6 +136,9 @@ class TrainPlan {
   template <class P>
   FitLoss fit(const engine::Batch<P>& all, int64_t element, const FitRules& rules);
   void check_parameters() const;
+  void check_dense(const at::Tensor& x, bool allow_bytes) const;
+  void check_sparse(const TrainInput& x) const;
+  void check_target(const at::Tensor& target, int64_t rows) const;
   void begin_update();
   void end_update();
   at::ScalarType dtype() const { return parameters_[0].tensor->scalar_type(); }
@@ -123,6 +150,7 @@ class TrainPlan {
   bool mean_;
   engine::OptimizerKind optimizer_;
   bool compute_bfloat16_;
+  engine::AbsentColumns absent_ = engine::AbsentColumns::kExact;
   std::vector<engine::UpdateRule> rules_;
 };
 

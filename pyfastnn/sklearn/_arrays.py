@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor
 
 Array = npt.NDArray[Any]
-_DENSE_ELEMENTS = 1 << 22  # of a sparse matrix that are made dense at a time
 
 
 class _Memory:
@@ -39,13 +37,16 @@ def as_tensor(array: Any, dtype: npt.DTypeLike | None = None) -> Tensor:
     return torch.from_numpy(array)
 
 
-def dense_parts(matrix: Any, dtype: npt.DTypeLike) -> Iterator[Tensor]:
-    """Yield the rows of a sparse matrix, some at a time."""
+def csr_tensors(matrix: Any, dtype: npt.DTypeLike) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a sparse matrix by rows: where they begin, columns, values."""
     matrix = matrix.tocsr()
-    rows, columns = matrix.shape
-    step = max(1, _DENSE_ELEMENTS // max(1, columns))
-    for first in range(0, rows, step):
-        yield as_tensor(matrix[first : first + step].toarray(), dtype)
+    return as_tensor(matrix.indptr), as_tensor(matrix.indices), as_tensor(matrix.data, dtype)
+
+
+def weight_to_read(coef: Any, dtype: npt.DTypeLike) -> Tensor:
+    """Return a weight ``[out, in]`` in the memory of ``coef`` ``[in, out]``, or a copy of it."""
+    coef = np.asarray(coef, dtype)
+    return as_tensor(coef).t() if coef.flags.c_contiguous else as_tensor(coef.T)
 
 
 def shared_weight(coef: Any) -> tuple[Tensor, Array]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy import sparse
 from torch import Tensor
 
 from pyfastnn import _C
-from pyfastnn.sklearn._arrays import Array, as_tensor, shared_bias, shared_weight
+from pyfastnn.sklearn._arrays import Array, as_tensor, csr_tensors, shared_bias, shared_weight
 from pyfastnn.sklearn._solver import Solver
 
 # By out_activation_: the loss of C++ that goes with it, and the factor of its gradient.
@@ -49,7 +50,7 @@ class Epochs:
         self._value_factor = 0.5 / data.y.shape[1] if loss == "mse" else 1.0
         self._plan: _C.TrainPlan = self._solver.plan(parameters, loss)
         self._dtype = estimator.coefs_[0].dtype
-        self._X: Any = data.X.tocsr() if sparse.issparse(data.X) else as_tensor(data.X, self._dtype)
+        self._X = _train_input(data.X, self._dtype)
         if loss == "cross_entropy":
             self._target = as_tensor(data.y.argmax(axis=1), np.int64)
         else:
@@ -66,40 +67,23 @@ class Epochs:
             The loss, as scikit-learn defines it.
         """
         row_order = None if order is None else torch.from_numpy(order)
-        if sparse.issparse(self._X):
-            loss, penalty = self._run_sparse(row_order)
-        else:
-            loss, penalty = self._fit(self._X, self._target, row_order, self._row_weights)
-        return self._value_factor * loss + penalty
-
-    def _run_sparse(self, order: Tensor | None) -> tuple[float, float]:
-        """Make the rows of one batch dense after the other."""
-        count = len(self._target)
-        if order is None:
-            order = torch.arange(count, device="cpu")
-        loss = penalty = 0.0
-        for first in range(0, count, self._batch_size):
-            rows = order[first : first + self._batch_size]
-            x = as_tensor(self._X[rows.numpy()].toarray(), self._dtype)
-            weights = None if self._row_weights is None else self._row_weights[rows]
-            of_batch = self._fit(x, self._target[rows], None, weights)
-            loss += of_batch[0] * len(rows) / count
-            penalty += of_batch[1] * len(rows) / count
-        return loss, penalty
-
-    def _fit(
-        self, x: Tensor, target: Tensor, order: Tensor | None, row_weights: Tensor | None
-    ) -> tuple[float, float]:
-        return self._plan.fit_epoch(
-            x,
-            target,
-            order,
-            row_weights,
+        loss, penalty = self._plan.fit_epoch(
+            self._X,
+            self._target,
+            row_order,
+            self._row_weights,
             self._batch_size,
             self._alpha,
             self._loss_factor,
             self._solver.rate,
         )
+        return self._value_factor * loss + penalty
+
+
+def _train_input(X: Any, dtype: npt.DTypeLike) -> Tensor | _C.TrainInput:
+    if sparse.issparse(X):
+        return _C.TrainInput(*csr_tensors(X, dtype), X.shape[1])
+    return as_tensor(X, dtype)
 
 
 def _share_parameters(estimator: Any) -> list[Tensor]:

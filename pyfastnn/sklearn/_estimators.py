@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from pyfastnn import functional
-from pyfastnn.sklearn._arrays import Array, as_tensor, dense_parts, float_dtype
+from pyfastnn.sklearn._arrays import Array, as_tensor, float_dtype, weight_to_read
 from pyfastnn.sklearn._fitting import Fitting
 from pyfastnn.sklearn._solver import Solver, adopt
 
@@ -33,14 +33,12 @@ class _Network(Fitting):
             self._validate_params()
         dtype = float_dtype(X.dtype, self.coefs_[0].dtype)
         # Nothing is kept between calls: whoever changes coefs_ changes the predictions.
-        weights = [as_tensor(coef.T, dtype) for coef in self.coefs_]
+        weights = [weight_to_read(coef, dtype) for coef in self.coefs_]
         biases = [as_tensor(intercept, dtype) for intercept in self.intercepts_]
         with torch.inference_mode():
-            if sparse.issparse(X):
-                parts = [functional.mlp(x, weights, biases) for x in dense_parts(X, dtype)]
-                z = torch.cat(parts)
-            else:
-                z = functional.mlp(as_tensor(X, dtype), weights, biases)
+            is_sparse = sparse.issparse(X)
+            x = X.tocsr().astype(dtype, copy=False) if is_sparse else as_tensor(X, dtype)
+            z = functional.mlp(x, weights, biases)
             if self.out_activation_ == "softmax":
                 z = torch.softmax(z, 1)
             elif self.out_activation_ == "logistic":
@@ -114,7 +112,8 @@ class MLPClassifier(_Network, neural_network.MLPClassifier):  # type: ignore[mis
     rounding the same weights from the same seed. Two classes, more classes, or several labels (a
     matrix of 0 and 1); ``fit``, ``partial_fit``, ``predict``, ``predict_proba``,
     ``predict_log_proba`` and ``score``. float32 data are trained on in float32, all others in
-    float64. SciPy's sparse matrices are made dense batch by batch.
+    float64. Of sparse matrices of
+    SciPy the entries alone are read: they are never made dense.
 
     Args:
         hidden_layer_sizes: features of every hidden layer.

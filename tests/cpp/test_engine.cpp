@@ -287,6 +287,7 @@ int main() {
     check_type<engine::BFloat16>("bfloat16");
     check_type<engine::Half>("float16");
     test::check_training();
+    test::check_sparse();
     std::printf("%s: %lld checks so far\n", isa.c_str(), static_cast<long long>(checks));
   }
   std::printf("%lld passed, %lld failed\n", static_cast<long long>(checks - failures),

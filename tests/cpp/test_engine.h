@@ -11,4 +11,7 @@ void expect(bool ok, const std::string& what);
 // test_training.cpp, for the instruction set in force.
 void check_training();
 
+// test_sparse.cpp, the same.
+void check_sparse();
+
 }  // namespace test

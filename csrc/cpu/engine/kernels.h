@@ -2,11 +2,11 @@
 // type.
 //
 // Everything above this line is plain C++; everything below is compiled once for each ISA
-// (isa/*.cpp). A table holds packing, one matrix kernel and two element-wise helpers. The matrix
-// kernel fixes the order of every sum, so that results do not depend on batch size, tile, or
-// threads. A block of k is one chain of sums, ascending from zero, or G of them, where G units fill
-// 16 bytes: chain q takes units q, q + G, q + 2 G, ..., and the block is ((chain 0 + chain 1) +
-// ...).
+// (isa/*.cpp). A table holds packing, one matrix kernel, products with sparse matrices and
+// element-wise helpers. The matrix kernel fixes the order of every sum, so that results do not
+// depend on batch size, tile, or threads. A block of k is one chain of sums, ascending from zero,
+// or G of them, where G units fill 16 bytes: chain q takes units q, q + G, q + 2 G, ..., and the
+// block is ((chain 0 + chain 1) + ...).
 #pragma once
 
 #include <cstdint>
@@ -87,6 +87,36 @@ struct RowTiles {
   int64_t rows(int64_t tile) const { return small + (tile < larger ? 1 : 0); }
 };
 
+// C[m, n] = A B, A sparse: row i of A has the entries begin[i] to begin[i + 1], each a value and
+// the row of B that it multiplies. Entries are added in the order in which they stand, in blocks of
+// a fixed size; then bias and ReLU.
+template <class S>
+struct SparseProduct {
+  int64_t m, n;
+  const int64_t* begin;  // [m + 1]
+  const int32_t* index;
+  const Accumulator<S>* values;
+  const S* b;
+  int64_t ldb;
+  S* c;
+  int64_t ldc;
+  const S* bias;  // [n] or null
+  bool relu;
+};
+
+// dots[e] = A[i, 0:n] . B[index[e], 0:n] for every entry e of row i.
+template <class S>
+struct SparseDots {
+  int64_t m, n;
+  const int64_t* begin;
+  const int32_t* index;
+  const S* a;
+  int64_t lda;
+  const S* b;
+  int64_t ldb;
+  Accumulator<S>* dots;
+};
+
 template <class S>
 struct Kernels {
   int lanes;                           // accumulators in one vector
@@ -115,6 +145,9 @@ struct Kernels {
   void (*column_sums)(const S* src, int64_t ld, int64_t m, int64_t n, Accumulator<S>* sums);
   // dst[j] = src[j], rounded once.
   void (*round)(const Accumulator<S>* src, int64_t n, S* dst);
+
+  void (*sparse_product)(const SparseProduct<S>&);
+  void (*sparse_dots)(const SparseDots<S>&);
 };
 
 template <class S>

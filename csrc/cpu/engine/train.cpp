@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "loss_rows.h"
 #include "passes.h"
 #include "schedule.h"
 #include "weight_pass.h"
@@ -31,7 +32,7 @@ class Step {
         top_(static_cast<int64_t>(layers.size()) - 1) {}
 
   double run() {
-    while (low_ <= top_ && !layers_[low_].needs_gradient()) ++low_;
+    while (low_ <= top_ && !layers_[low_].needs_gradient() && batch_.dx == nullptr) ++low_;
     part_rows_ = std::min(batch_.rows, rows_of_part());
     const int64_t parts =
         std::max<int64_t>(1, divide_up(batch_.rows, std::max<int64_t>(1, part_rows_)));
@@ -115,7 +116,7 @@ class Step {
   int64_t work_of_rows() const {
     int64_t work = 0;
     for (int64_t l = 0; l <= top_; ++l)
-      work += (l > low_ ? 2 : 1) * gemm_work(part_rows_, layers_[l].out, layers_[l].in);
+      work += (l >= lowest_dgrad() ? 2 : 1) * gemm_work(part_rows_, layers_[l].out, layers_[l].in);
     return work;
   }
 
@@ -132,7 +133,7 @@ class Step {
                               threads_ > 1 ? std::min(tile_, shared) : tile_);
     if (!by_tiles_) return;
     std::vector<PackJob<S>> jobs = fprop_jobs<S>(net_);
-    for (int64_t l = low_ + 1; l <= top_; ++l)
+    for (int64_t l = lowest_dgrad(); l <= top_; ++l)
       jobs.push_back({{net_[l].weight, net_[l].ld_weight, Layout::kRows}, net_[l].out, net_[l].in});
     packed_ = pack_operands(kernels_, jobs, scratch_);
   }
@@ -157,13 +158,23 @@ class Step {
                l);
     }
     run_loss(rows);
-    for (int64_t l = top_; l > low_; --l) {
-      const Matrix<const S> below = as_const(rows_from(outputs_[l - 1], rows.begin));
-      multiply(
-          dgrad(net_[l], rows.size(), as_const(rows_from(dz_[l], rows.begin)),
-                rows_from(dz_[l - 1], rows.begin), layers_[l - 1].relu ? below : Matrix<const S>{}),
-          top_ + l - low_);
+    for (int64_t l = top_; l >= lowest_dgrad(); --l) {
+      const Matrix<const S> below = rows_from(input_of(l), rows.begin);
+      const bool masks = l == 0 ? batch_.masks_dx : layers_[l - 1].relu;
+      const Matrix<S> dx = rows_from(l == 0 ? input_gradient() : dz_[l - 1], rows.begin);
+      multiply(dgrad(net_[l], rows.size(), as_const(rows_from(dz_[l], rows.begin)), dx,
+                     masks ? below : Matrix<const S>{}),
+               top_ + 1 + l - lowest_dgrad());
     }
+  }
+
+  // Layers from this one on hand a gradient down.
+  int64_t lowest_dgrad() const { return batch_.dx != nullptr ? 0 : low_ + 1; }
+
+  // Of the rows of the part.
+  Matrix<S> input_gradient() const {
+    if constexpr (std::is_same_v<S, P>) return {batch_.dx + begin_ * batch_.ld_dx, batch_.ld_dx};
+    return {};
   }
 
   void multiply(Gemm<S> args, int64_t job) {
@@ -178,43 +189,18 @@ class Step {
   void run_loss(Range rows) {
     const Matrix<S> z = rows_from(outputs_[top_], rows.begin);
     const Matrix<S> dz = low_ > top_ ? z : rows_from(dz_[top_], rows.begin);
-    LossArgs<S> args{};
-    args.rows = rows.size();
-    args.n = layers_[top_].out;
-    args.z = z.data;
-    args.ld_z = z.ld;
-    args.dz = dz.data;
-    args.ld_dz = dz.ld;
-    const int64_t first = begin_ + rows.begin;
-    args.index = batch_.index == nullptr ? nullptr : batch_.index + first;
-    const int64_t skipped = batch_.index == nullptr ? first : 0;
-    args.classes = batch_.classes == nullptr ? nullptr : batch_.classes + skipped;
-    args.targets = batch_.targets == nullptr ? nullptr : batch_.targets + skipped * args.n;
-    args.scale = loss_scale_;
-    args.label_smoothing = loss_.label_smoothing;
-    args.ignore_index = loss_.ignore_index;
-    args.losses = losses_ + rows.begin;
-    training_.loss[static_cast<int>(loss_.kind)](args);
-    if constexpr (std::is_same_v<S, P>) weigh_rows(args, first);
+    const int64_t n = layers_[top_].out;
+    loss_of_rows<S>(loss_, batch_, {begin_ + rows.begin, begin_ + rows.end}, n, loss_scale_, z, dz,
+                    losses_ + rows.begin);
     if (layers_[top_].relu && low_ <= top_)
-      kernels_.mask_rows(dz.data, dz.ld, z.data, z.ld, rows.size(), args.n, dz.data, dz.ld);
-  }
-
-  // args: rows of the batch from `first` on, their losses and dZ.
-  void weigh_rows(const LossArgs<S>& args, int64_t first) const {
-    if (batch_.row_weights == nullptr) return;
-    for (int64_t i = 0; i < args.rows; ++i) {
-      const int64_t row = batch_.index == nullptr ? first + i : batch_.index[first + i];
-      const P weight = batch_.row_weights[row];
-      args.losses[i] *= static_cast<double>(weight);
-      for (int64_t j = 0; j < args.n; ++j) args.dz[i * args.ld_dz + j] *= weight;
-    }
+      kernels_.mask_rows(dz.data, dz.ld, z.data, z.ld, rows.size(), n, dz.data, dz.ld);
   }
 
   // ---- input ----
 
   bool gathers() const {
-    if (batch_.index != nullptr || batch_.scale != 1 || batch_.shift != 0) return true;
+    if ((batch_.index != nullptr && !batch_.x_in_order) || batch_.scale != 1 || batch_.shift != 0)
+      return true;
     return batch_.kind != (std::is_same_v<S, P> ? InputKind::kParameters : InputKind::kCompute);
   }
 
@@ -268,7 +254,7 @@ class Step {
   int64_t tile_ = 0;
   bool by_tiles_ = false;
   std::vector<PackedOperand<S>>
-      packed_;  // for fprop of all layers, then for dgrad of low_ + 1, ...
+      packed_;  // for fprop of all layers, then for dgrad of lowest_dgrad(), ...
   int64_t part_ = 0, begin_ = 0, rows_ = 0;
 };
 

@@ -7,6 +7,7 @@
 
 #include <vector>
 
+#include "sparse_rows.h"
 #include "training_kernels.h"
 
 namespace pyfastnn::engine {
@@ -64,6 +65,13 @@ struct Batch {
   const int64_t* classes = nullptr;  // for cross entropy
   const P* targets = nullptr;        // for the other losses: [rows, out of the last layer]
   const P* row_weights = nullptr;    // a row's loss is multiplied by its weight; null: 1
+  SparseInput<P> sparse{};           // instead of x, if it has rows; see sparse_train.h
+  // For layers above a sparse one: the rows of x lie in the order of the batch; the gradient of the
+  // loss by them goes to dx, where x is not positive as 0 if masks_dx. P must be S.
+  bool x_in_order = false, masks_dx = false;
+  P* dx = nullptr;
+  int64_t ld_dx = 0;
+  bool is_sparse() const { return sparse.begin != nullptr; }
 };
 
 // Number of elements of all gradients that are needed: weight_0, bias_0, weight_1, ...
@@ -82,6 +90,12 @@ double squared_weights(const std::vector<TrainedLayer<P>>& layers);
 
 template <class P>
 double squared_norm(const std::vector<TrainedLayer<P>>& layers, const P* gradients);
+
+// What gradients of this norm are multiplied by to have at most max_norm.
+inline double clip_scale(double norm, double max_norm) {
+  const double scale = max_norm / (norm + 1e-6);
+  return scale > 1 ? 1 : scale;  // NaN stays
+}
 
 // Updates the parameters with gradients that were stored, times grad_scale.
 template <class P>

@@ -84,6 +84,7 @@ PYFASTNN_INLINE HalfBits float_to_half(__m256 v) {
 #include "micro_kernel-inl.h"
 #include "few_rows-inl.h"
 #include "panel-inl.h"
+#include "sparse-inl.h"
 #include "pack-inl.h"
 #include "update-inl.h"
 #include "training-inl.h"

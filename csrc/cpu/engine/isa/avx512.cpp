@@ -20,6 +20,7 @@ namespace {
 #include "micro_kernel-inl.h"
 #include "few_rows-inl.h"
 #include "panel-inl.h"
+#include "sparse-inl.h"
 #include "pack-inl.h"
 #include "update-inl.h"
 #include "training-inl.h"

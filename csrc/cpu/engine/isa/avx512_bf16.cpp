@@ -33,6 +33,7 @@ PYFASTNN_INLINE __m256 fma(__m256 sum, NarrowPairs a, NarrowPairs b) {
 #include "micro_kernel-inl.h"
 #include "few_rows-inl.h"
 #include "panel-inl.h"
+#include "sparse-inl.h"
 #include "pack-inl.h"
 
 constexpr Kernels<BFloat16> kBFloat16 = make_kernels<BFloat16>();

@@ -184,5 +184,7 @@ constexpr Kernels<S> make_kernels() {
           pack_rows<S>,
           mask_rows<S>,
           column_sums<S>,
-          round_to_storage<S>};
+          round_to_storage<S>,
+          sparse_product<S>,
+          sparse_dots<S>};
 }

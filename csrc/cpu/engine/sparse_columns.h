@@ -1,0 +1,78 @@
+// Columns of W[out, in] that are present in a batch, as the rows of a small matrix P[present, out],
+// and back.
+#pragma once
+
+#include <algorithm>
+
+#include "gemm.h"
+#include "schedule.h"
+#include "sparse_rows.h"
+
+namespace pyfastnn::engine {
+
+// So many rows of W are read or written side by side: a cache line of P, or a half.
+inline constexpr int64_t kRowsAtOnce = 16;
+
+// body(first row of W, rows) for all rows, kRowsAtOnce at a time where `rows` is a constant.
+template <class Body>
+void for_row_groups(Range out, const Body& body) {
+  int64_t n = out.begin;
+  for (; n + kRowsAtOnce <= out.end; n += kRowsAtOnce) body(n, kRowsAtOnce);
+  if (n < out.end) body(n, out.end - n);
+}
+
+// P[c, n] = W[n, present[c]] for the present columns `some`. W as rows of out.
+template <class S>
+void gather_columns(const S* weight, int64_t ld, Range out, const Present& present, Range some,
+                    Matrix<S> panel) {
+  for_row_groups(out, [&](int64_t n, int64_t rows) {
+    for (int64_t c = some.begin; c < some.end; ++c) {
+      const S* from = weight + n * ld + present.column[c];
+      S* to = panel.data + c * panel.ld + n;
+      for (int64_t q = 0; q < rows; ++q) to[q] = from[q * ld];
+    }
+  });
+}
+
+// W[n, present[c] - shift] = P[c, n].
+template <class S>
+void scatter_columns(Matrix<const S> panel, Range out, const Present& present, Range some,
+                     int64_t shift, S* weight, int64_t ld) {
+  for_row_groups(out, [&](int64_t n, int64_t rows) {
+    for (int64_t c = some.begin; c < some.end; ++c) {
+      const S* from = panel.data + c * panel.ld + n;
+      S* to = weight + (n - out.begin) * ld + present.column[c] - shift;
+      for (int64_t q = 0; q < rows; ++q) to[q * ld] = from[q];
+    }
+  });
+}
+
+// The present columns that lie in `columns`, as a range of `present`.
+inline Range present_in(const Present& present, Range columns) {
+  const int32_t *first = present.column, *last = present.column + present.count;
+  return {std::lower_bound(first, last, columns.begin) - first,
+          std::lower_bound(first, last, columns.end) - first};
+}
+
+// block[n, j] = G[c, n] where columns.begin + j is present[c], else 0, for the rows `out`.
+template <class S>
+void fill_block(Matrix<const S> gradient, Range out, Range columns, const Present& present,
+                S* block, int64_t ld) {
+  for (int64_t n = 0; n < out.size(); ++n) std::fill_n(block + n * ld, columns.size(), S{});
+  scatter_columns(gradient, out, present, present_in(present, columns), columns.begin, block, ld);
+}
+
+// A copy of all present columns, its rows apart as scratch's.
+template <class S>
+Matrix<S> copy_columns(const S* weight, int64_t ld, int64_t out, const Present& present,
+                       Scratch& scratch) {
+  const int64_t ld_panel = scratch_ld<S>(out);
+  const Matrix<S> panel{scratch.take_array<S>(present.count * ld_panel), ld_panel};
+  const int threads = threads_for(24 * present.count * out);
+  parallel_tasks(threads, threads, [&](int64_t task) {
+    gather_columns(weight, ld, {0, out}, present, part(present.count, 1, threads, task), panel);
+  });
+  return panel;
+}
+
+}  // namespace pyfastnn::engine

@@ -1,0 +1,116 @@
+// The first layer of a training step on sparse rows.
+#pragma once
+
+#include "sparse.h"
+#include "sparse_columns.h"
+#include "sparse_train.h"
+#include "update.h"
+
+namespace pyfastnn::engine {
+
+template <class P>
+class SparseFirstLayer {
+ public:
+  SparseFirstLayer(const TrainedLayer<P>& layer, const Batch<P>& batch, Scratch& scratch)
+      : layer_(layer),
+        scratch_(scratch),
+        rows_(take_rows(batch.sparse, batch.index, batch.rows, scratch)),
+        present_(find_present(rows_, layer.in, scratch)),
+        weight_(copy_columns(layer.weight.data, layer.in, layer.out, present_, scratch)) {}
+
+  void forward(Matrix<P> output) const {
+    sparse_multiply(rows_, as_const(weight_), layer_.out, layer_.bias.data, layer_.relu, output);
+  }
+
+  // Makes the gradients of weight and bias.
+  void backward(Matrix<const P> dz) {
+    if (layer_.weight.needs_gradient) {
+      gradient_ = {scratch_.take_array<P>(present_.count * weight_.ld), weight_.ld};
+      sparse_wgrad(by_columns(rows_, present_.count, scratch_), dz, layer_.out, gradient_);
+    }
+    if (layer_.bias.needs_gradient) {
+      bias_gradient_ = scratch_.take_array<P>(layer_.out);
+      bias_gradient(dz, rows_.rows, layer_.out, bias_gradient_);
+    }
+  }
+
+  // Of both gradients.
+  double squared_norm() const {
+    const auto sum_of_squares = active_training_kernels<P>().sum_of_squares;
+    double sum = 0;
+    for (int64_t c = 0; layer_.weight.needs_gradient && c < present_.count; ++c)
+      sum += sum_of_squares(gradient_.data + c * gradient_.ld, layer_.out);
+    return layer_.bias.needs_gradient ? sum + sum_of_squares(bias_gradient_, layer_.out) : sum;
+  }
+
+  void update(double grad_scale, AbsentColumns absent) {
+    if (layer_.bias.is_updated)
+      update_block(layer_.bias, 0, 1, layer_.out, 0, {bias_gradient_, 0}, grad_scale);
+    if (!layer_.weight.is_updated) return;
+    if (absent == AbsentColumns::kExact && zero_gradients_count()) {
+      update_all(grad_scale);
+    } else {
+      update_present(grad_scale);
+    }
+  }
+
+ private:
+  // Whether a gradient of zero changes a weight or its state.
+  bool zero_gradients_count() const {
+    return layer_.weight.state[0] != nullptr || layer_.weight.rule.weight_decay != 0;
+  }
+
+  // The columns that are present, as rows of small matrices, and back.
+  void update_present(double grad_scale) {
+    Parameter<P> copy = layer_.weight;
+    copy.data = weight_.data;
+    for (P*& state : copy.state) {
+      if (state != nullptr)
+        state = copy_columns(state, layer_.in, layer_.out, present_, scratch_).data;
+    }
+    const int threads = threads_for(32 * present_.count * layer_.out);
+    parallel_tasks(threads, threads, [&](int64_t task) {
+      const Range some = part(present_.count, 1, threads, task);
+      const int64_t first = some.begin * weight_.ld;
+      update_block(copy, first, some.size(), layer_.out, weight_.ld,
+                   {gradient_.data + first, gradient_.ld}, grad_scale);
+      put_back(copy.data, some, layer_.weight.data);
+      for (int s = 0; s < 2; ++s) {
+        if (copy.state[s] != nullptr) put_back(copy.state[s], some, layer_.weight.state[s]);
+      }
+    });
+  }
+
+  void put_back(const P* panel, Range some, P* to) const {
+    scatter_columns<P>({panel, weight_.ld}, {0, layer_.out}, present_, some, 0, to, layer_.in);
+  }
+
+  // Every column, in blocks whose gradient stays in the cache: zero but for the present ones.
+  void update_all(double grad_scale) const {
+    const int64_t in = layer_.in, out = layer_.out;
+    const int64_t across = divide_up(in, kBlockColumns), down = divide_up(out, kRowsAtOnce);
+    parallel_tasks(across * down, threads_for(32 * in * out), [&](int64_t task) {
+      const int64_t n = task / across * kRowsAtOnce, j = task % across * kBlockColumns;
+      const Range rows{n, std::min(n + kRowsAtOnce, out)};
+      const Range columns{j, std::min(j + kBlockColumns, in)};
+      Scratch& own = Scratch::of_this_thread();
+      Scratch::Frame frame(own);
+      P* block = own.take_array<P>(rows.size() * columns.size());
+      fill_block(as_const(gradient_), rows, columns, present_, block, columns.size());
+      update_block(layer_.weight, n * in + j, rows.size(), columns.size(), in,
+                   {block, columns.size()}, grad_scale);
+    });
+  }
+
+  static constexpr int64_t kBlockColumns = 2048;
+
+  const TrainedLayer<P>& layer_;
+  Scratch& scratch_;
+  const SparseRows<P> rows_;
+  const Present present_;
+  const Matrix<P> weight_;  // [present, out]
+  Matrix<P> gradient_;      // the same
+  P* bias_gradient_ = nullptr;
+};
+
+}  // namespace pyfastnn::engine
