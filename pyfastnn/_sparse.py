@@ -1,4 +1,4 @@
-"""Sparse input of a first linear layer: what is accepted, the call of the operator, its derivative.
+"""Sparse input of a first linear layer: what is accepted, and the layer.
 
 A torch CSR tensor and a SciPy CSR matrix or array are the same three vectors; nothing is copied and
 nothing is made dense.
@@ -13,10 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from pyfastnn import _C, reference
-
-_sparse_linear = torch.ops.pyfastnn.sparse_linear.default
-_sparse_linear_backward = torch.ops.pyfastnn.sparse_linear_backward.default
+from pyfastnn import _C
+from pyfastnn._sparse_function import SparseLinearFunction
 
 
 class CsrMatrix(Protocol):
@@ -98,8 +96,8 @@ def sparse_layer(
     who: str, input: Tensor | CsrMatrix, weight: Tensor, bias: Tensor | None, relu: bool
 ) -> Tensor:
     """Apply one layer to a sparse input, ``[M, K] -> [M, N]``."""
-    output: Tensor = _sparse_linear(*sparse_rows(who, "input", input), weight, bias, relu)
-    return output
+    rows = sparse_rows(who, "input", input)
+    return SparseLinearFunction.apply(*rows, weight, bias, relu)
 
 
 def sparse_mlp(
@@ -121,43 +119,3 @@ def sparse_mlp(
         return hidden
     output: Tensor = torch.ops.pyfastnn.mlp(hidden, weights[1:], biases[1:], activate_last)
     return output
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    crow, col, values, _, weight, _, relu = inputs
-    ctx.save_for_backward(crow, col, values, weight, output if relu else None)
-
-
-def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-    needs_grad = [ctx.needs_input_grad[place] for place in (2, 4, 5)]
-    run = _plain_backward if torch.is_grad_enabled() else _sparse_linear_backward
-    crow, col, values, weight, output = ctx.saved_tensors
-    grads = iter(run(grad_output, crow, col, values, weight, output, needs_grad))
-    of_values, of_weight, of_bias = (next(grads) if needed else None for needed in needs_grad)
-    return None, None, of_values, None, of_weight, of_bias, None
-
-
-def _plain_backward(
-    grad_output: Tensor,
-    crow: Tensor,
-    col: Tensor,
-    values: Tensor,
-    weight: Tensor,
-    output: Tensor | None,
-    needs_grad: Sequence[bool],
-) -> list[Tensor]:
-    """Compute the same in differentiable PyTorch operations, for derivatives of derivatives."""
-    grad_z = grad_output if output is None else reference.drelu(grad_output, output)
-    of_entry = grad_z.repeat_interleave(crow.diff(), 0)
-    grads = []
-    if needs_grad[0]:
-        grads.append((of_entry * weight.t()[col]).sum(1))
-    if needs_grad[1]:
-        zero = torch.zeros_like(weight.t())
-        grads.append(zero.index_add(0, col, values.unsqueeze(1) * of_entry).t())
-    if needs_grad[2]:
-        grads.append(grad_z.sum(0))
-    return grads
-
-
-torch.library.register_autograd("pyfastnn::sparse_linear", _backward, setup_context=_setup_context)

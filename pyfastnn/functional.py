@@ -50,8 +50,8 @@ def linear_relu(input: Tensor | CsrMatrix, weight: Tensor, bias: Tensor | None =
         A sparse input is never made dense: the layer reads the weights of the columns that are
         present, and costs what the entries cost. Entries of the same row and column add up. Absent
         entries are zeros that are not multiplied: an infinite weight does not reach the rows where
-        its column is absent. The gradient of ``weight`` is dense. Autocast, forward mode and vmap
-        do not apply to it.
+        its column is absent. The gradient of ``weight`` is dense. Autocast leaves such a layer in
+        its dtype.
 
     Example:
         >>> y = linear_relu(torch.randn(32, 784), torch.randn(128, 784), torch.randn(128))

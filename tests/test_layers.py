@@ -89,7 +89,8 @@ def test_the_stand_in_for_cuda_needs_no_cuda():
 
 
 ALLOWED_IMPORTS = {
-    "_sparse": {"_C", "reference"},
+    "_sparse_function": {"reference"},
+    "_sparse": {"_C", "_sparse_function"},
     "functional": {"_C", "_build_info", "_sharding", "_sparse"},
     "reference": set(),
     "isa": {"_C"},

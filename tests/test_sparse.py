@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import pyfastnn
 from pyfastnn import reference
+from pyfastnn._sparse_function import SparseLinearFunction
 from pyfastnn.functional import linear_relu, mlp
 
 ops = torch.ops.pyfastnn
@@ -87,11 +88,56 @@ def test_gradcheck_and_gradgradcheck(needs, relu):
         for t, n in zip((x.values, weight, bias), needs, strict=True)
     ]
 
-    def function(values, weight, bias):
-        return ops.sparse_linear(x.crow, x.col, values, 9, weight, bias, relu)
-
-    assert torch.autograd.gradcheck(function, arguments)
+    function = layer_of(x, relu)
+    assert torch.autograd.gradcheck(function, arguments, check_forward_ad=True)
     assert torch.autograd.gradgradcheck(function, arguments)
+
+
+def layer_of(x, relu):
+    def function(values, weight, bias):
+        return SparseLinearFunction.apply(x.crow, x.col, values, x.columns, weight, bias, relu)
+
+    return function
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # vmap runs member by member
+@pytest.mark.parametrize("relu", [False, True])
+def test_transforms_of_torch_func(relu):
+    x = draw_rows(5, 9, 6)
+    weight, bias, _ = draw_layer(x, 4)
+    tangents = [torch.randn_like(t) for t in (x.values, weight, bias)]
+    function = layer_of(x, relu)
+
+    def dense(values, weight, bias):
+        z = F.linear(x._replace(values=values).dense(), weight, bias)
+        return torch.relu(z) if relu else z
+
+    arguments = x.values, weight, bias
+    for transform in (
+        lambda f: torch.func.jvp(f, arguments, tuple(tangents)),
+        lambda f: torch.func.grad(lambda *a: f(*a).square().sum(), (0, 1, 2))(*arguments),
+        lambda f: torch.func.jacfwd(f, 1)(*arguments),
+    ):
+        torch.testing.assert_close(transform(function), transform(dense))
+    many = torch.stack([weight, 2 * weight])
+    got = torch.func.vmap(lambda w: function(x.values, w, bias))(many)
+    torch.testing.assert_close(got, torch.stack([dense(x.values, w, bias) for w in many]))
+
+
+def test_the_operators_themselves_are_differentiable_by_plain_operations():
+    x = draw_rows(5, 9, 6)
+    weight, bias, grad = draw_layer(x, 4)
+    arguments = [t.requires_grad_() for t in (x.values, weight, bias)]
+    for relu in (False, True):
+        y = ops.sparse_linear(x.crow, x.col, x.values, 9, weight, bias, relu)
+        want = layer_of(x, relu)(*arguments)
+        torch.testing.assert_close(y, want)
+        for ours, right in zip(
+            torch.autograd.grad(y, arguments, grad),
+            torch.autograd.grad(want, arguments, grad),
+            strict=True,
+        ):
+            torch.testing.assert_close(ours, right)
 
 
 @pytest.mark.parametrize("relu", [False, True])
@@ -100,12 +146,12 @@ def test_opcheck(dtype, layout, relu, grad):
     x = draw_rows(5, 9, 6, dtype)
     weight, bias, dy = draw_layer(x, 4, dtype)
     values, weight, bias = (t.requires_grad_(grad) for t in (x.values, layout(weight), bias))
-    torch.library.opcheck(ops.sparse_linear, (x.crow, x.col, values, 9, weight, bias, relu))
+    torch.library.opcheck(ops.sparse_linear.default, (x.crow, x.col, values, 9, weight, bias, relu))
     arguments = dy, x.crow, x.col, values.detach(), weight.detach()
     y = ops.sparse_linear(x.crow, x.col, *arguments[3:4], 9, arguments[4], None, relu)
     for needs in ([True] * 3, [False, True, False]):
         args = (*arguments, y if relu else None, needs)
-        torch.library.opcheck(ops.sparse_linear_backward, args)
+        torch.library.opcheck(ops.sparse_linear_backward.default, args)
 
 
 @pytest.mark.parametrize("out", [0, 5])

@@ -95,10 +95,11 @@ class SparseFirstLayer {
       const Range columns{j, std::min(j + kBlockColumns, in)};
       Scratch& own = Scratch::of_this_thread();
       Scratch::Frame frame(own);
-      P* block = own.take_array<P>(rows.size() * columns.size());
-      fill_block(as_const(gradient_), rows, columns, present_, block, columns.size());
-      update_block(layer_.weight, n * in + j, rows.size(), columns.size(), in,
-                   {block, columns.size()}, grad_scale);
+      const int64_t ld = scratch_ld<P>(columns.size());
+      P* block = own.take_array<P>(rows.size() * ld);
+      fill_block(as_const(gradient_), rows, columns, present_, block, ld);
+      update_block(layer_.weight, n * in + j, rows.size(), columns.size(), in, {block, ld},
+                   grad_scale);
     });
   }
 
