@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import sklearn
 import torch
 from sklearn import datasets, neural_network
@@ -29,13 +28,14 @@ from threadpoolctl import threadpool_limits
 
 import pyfastnn
 from benchmarks.machine import commit, cpu_model, pick_cores
+from benchmarks.texts import texts
 from pyfastnn.sklearn import MLPClassifier
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
 from archives import cache_folder
 from digits import load_digits as load_mnist
 
-Arrays = Sequence[np.ndarray[Any, Any]]  # training and test features, training and test labels
+Arrays = Sequence[Any]  # training and test features, training and test labels
 
 
 class Subject(NamedTuple):
@@ -58,6 +58,12 @@ def mnist(seed: int) -> Arrays:
     data = load_mnist(cache_folder())
     tensors = data.train_images, data.test_images, data.train_labels, data.test_labels
     return [tensor.numpy() for tensor in tensors]
+
+
+def emails(seed: int) -> Arrays:
+    """Return sparse features of about 120 entries a row, as of tf-idf."""
+    X, y = texts(6000, seed)
+    return [X[:5000], X[5000:], y[:5000], y[5000:]]
 
 
 def split(load: Callable[..., tuple[Any, Any]], seed: int) -> Arrays:
@@ -83,6 +89,11 @@ SUBJECTS = {
     "breast cancer, 30-100-1, batch 200": Subject(
         lambda seed: split(datasets.load_breast_cancer, seed), {}, 200
     ),
+    "sparse texts, 20000-64-1, batch 64": Subject(
+        emails, {"hidden_layer_sizes": (64,), "batch_size": 64}, 5
+    ),
+    "sparse texts, 20000-64-1, batch 200": Subject(emails, {"hidden_layer_sizes": (64,)}, 5),
+    "sparse texts, 20000-128-1, batch 200": Subject(emails, {"hidden_layer_sizes": (128,)}, 5),
 }
 
 

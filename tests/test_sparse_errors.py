@@ -128,7 +128,7 @@ def test_other_formats_say_what_to_call(x, message):
 
 
 def test_lists_of_different_lengths():
-    with pytest.raises(RuntimeError, match="mlp: expected one bias .* got 1 weights and 0 biases"):
+    with pytest.raises(RuntimeError, match=r"mlp: expected one bias .* 1 weights and 0 biases"):
         mlp(X.tensor(), [W], [])
 
 
@@ -136,11 +136,11 @@ def test_what_training_on_sparse_rows_does_not_do():
     model = make_model((6, 5, 3), torch.float32)
     target = torch.zeros(4, dtype=I64)
     step = TrainStep(model, nn.CrossEntropyLoss(), sgd_of(model))
-    with pytest.raises(RuntimeError, match="expected scale=1 and shift=0 for a sparse X, got 0.5"):
+    with pytest.raises(RuntimeError, match=r"expected scale=1 and shift=0 for a sparse X, got 0.5"):
         step.run_epoch(X.tensor(), target, 2, scale=0.5)
     with pytest.raises(RuntimeError, match="expected x not to require grad"):
         step(X.tensor().requires_grad_(), target)
-    with pytest.raises(RuntimeError, match="expected x of dtype Float.*got Double"):
+    with pytest.raises(RuntimeError, match=r"expected x of dtype Float.*got Double"):
         step(X._replace(values=X.values.double()).tensor(), target)
     with pytest.raises(RuntimeError, match=r"expected x of shape \[M, 6\], got \[4, 5\]"):
         step(draw_rows(4, 5, 2, torch.float32).tensor(), target)
