@@ -14,7 +14,8 @@ bool is_scalar(const at::Tensor& tensor) { return tensor.numel() == 1; }
 
 }  // namespace
 
-void TrainPlan::check_parameters() const {
+// Sparse rows may meet a first weight, and its state, that lie by columns.
+void TrainPlan::check_parameters(bool sparse) const {
   int64_t features = parameters_[0].tensor->size(-1);
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const PlannedParameter& planned = parameters_[i];
@@ -22,8 +23,11 @@ void TrainPlan::check_parameters() const {
     const at::Tensor& tensor = *planned.tensor;
     const bool is_weight = i % 2 == 0;
     const char* kind = is_weight ? "weight" : "bias";
-    TORCH_CHECK(is_plain(tensor) && tensor.is_contiguous() && !tensor.is_neg(), kName,
-                "expected the ", kind, " of layer ", i / 2,
+    const bool by_columns = sparse && i == 0 && tensor.dim() == 2 && !tensor.is_contiguous();
+    const auto lies_right = [&](const at::Tensor& t) {
+      return is_plain(t) && (by_columns ? t.t() : t).is_contiguous() && !t.is_neg();
+    };
+    TORCH_CHECK(lies_right(tensor), kName, "expected the ", kind, " of layer ", i / 2,
                 " to be a contiguous tensor on the CPU, got ", tensor.toString(), " of shape ",
                 tensor.sizes(), " and strides ", tensor.strides());
     TORCH_CHECK(
@@ -40,11 +44,11 @@ void TrainPlan::check_parameters() const {
                 " was made in inference mode and can only be updated there");
     check_storage(tensor);
     for (const at::Tensor& state : planned.state) {
-      TORCH_CHECK(state.sizes() == tensor.sizes() && state.scalar_type() == dtype() &&
-                      is_plain(state) && state.is_contiguous() && !state.is_neg(),
-                  kName, "expected the optimizer's state of the ", kind, " of layer ", i / 2,
-                  " to be a contiguous ", dtype(), " tensor of shape ", tensor.sizes(), ", got ",
-                  state.scalar_type(), " of shape ", state.sizes());
+      TORCH_CHECK(
+          state.sizes() == tensor.sizes() && state.scalar_type() == dtype() && lies_right(state),
+          kName, "expected the optimizer's state of the ", kind, " of layer ", i / 2,
+          " to be a contiguous ", dtype(), " tensor of shape ", tensor.sizes(), ", got ",
+          state.scalar_type(), " of shape ", state.sizes());
       check_storage(state);
     }
     if (planned.step.has_value()) {
@@ -63,7 +67,7 @@ void TrainPlan::check_parameters() const {
 void TrainPlan::check(const TrainInput& x, const at::Tensor& target, bool allow_bytes) const {
   TORCH_CHECK(!is_watched(), kName,
               "a step cannot be traced, nor run under a dispatch mode: neither would see it");
-  check_parameters();
+  check_parameters(x.is_sparse());
   if (x.is_sparse()) {
     check_sparse(x);
   } else {

@@ -90,7 +90,8 @@ std::vector<engine::TrainedLayer<P>> TrainPlan::layers() const {
         pair[i].state[s] = data<P>(planned.state[s]);
     }
     const at::Tensor& weight = *parameters_[2 * l].tensor;
-    result.push_back({weight.size(1), weight.size(0), relu_[l], pair[0], pair[1]});
+    const bool by_columns = !weight.is_contiguous();  // as check_parameters allows
+    result.push_back({weight.size(1), weight.size(0), relu_[l], pair[0], pair[1], by_columns});
   }
   return result;
 }

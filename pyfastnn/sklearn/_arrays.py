@@ -58,6 +58,12 @@ def shared_weight(coef: Any) -> tuple[Tensor, Array]:
     return torch.from_numpy(transposed), transposed.T
 
 
+def shared_weight_by_columns(coef: Any) -> tuple[Tensor, Array]:
+    """Return the same where the memory lies as ``[in, out]``, for sparse rows."""
+    own = _trainable(np.asarray(coef))
+    return torch.from_numpy(own).t(), own
+
+
 def shared_bias(intercept: Any) -> tuple[Tensor, Array]:
     """Return a bias ``[out]`` to train, and the array of the same memory."""
     own = _trainable(np.asarray(intercept))

@@ -11,7 +11,14 @@ from scipy import sparse
 from torch import Tensor
 
 from pyfastnn import _C
-from pyfastnn.sklearn._arrays import Array, as_tensor, csr_tensors, shared_bias, shared_weight
+from pyfastnn.sklearn._arrays import (
+    Array,
+    as_tensor,
+    csr_tensors,
+    shared_bias,
+    shared_weight,
+    shared_weight_by_columns,
+)
 from pyfastnn.sklearn._solver import Solver
 
 # By out_activation_: the loss of C++ that goes with it, and the factor of its gradient.
@@ -41,7 +48,7 @@ class Epochs:
     """
 
     def __init__(self, estimator: Any, data: Rows, batch_size: int) -> None:
-        parameters = _share_parameters(estimator)
+        parameters = _share_parameters(estimator, sparse.issparse(data.X))
         if not hasattr(estimator, "_optimizer"):
             estimator._optimizer = Solver.start(estimator, parameters)
         self._solver: Solver = estimator._optimizer
@@ -86,12 +93,14 @@ def _train_input(X: Any, dtype: npt.DTypeLike) -> Tensor | _C.TrainInput:
     return as_tensor(X, dtype)
 
 
-def _share_parameters(estimator: Any) -> list[Tensor]:
+def _share_parameters(estimator: Any, is_sparse: bool) -> list[Tensor]:
     """Return weight 0, bias 0, weight 1, ... in the memory of the estimator's own arrays."""
     parameters: list[Tensor] = []
     coefs, intercepts = [], []
     for coef, intercept in zip(estimator.coefs_, estimator.intercepts_, strict=True):
-        weight, shared_coef = shared_weight(coef)
+        by_columns = is_sparse and not parameters  # the first layer reads columns of its weight
+        share = shared_weight_by_columns if by_columns else shared_weight
+        weight, shared_coef = share(coef)
         bias, shared_intercept = shared_bias(intercept)
         parameters += [weight, bias]
         coefs.append(shared_coef)

@@ -65,6 +65,11 @@ class Solver:
 
     def plan(self, parameters: Sequence[Tensor], loss: str) -> _C.TrainPlan:
         """Tell C++ what to train, all layers but the last with a ReLU."""
+        # Sparse and dense rows may take turns: the state lies as the parameter does.
+        self.state = [
+            [_as_laid_out(moment, parameter) for moment in moments]
+            for parameter, moments in zip(parameters, self.state, strict=True)
+        ]
         planned = [
             _C.PlannedParameter(parameter.requires_grad_(), 0, state, step, False)
             for parameter, state, step in zip(parameters, self.state, self.steps, strict=True)
@@ -111,6 +116,12 @@ def adopt(optimizer: Any, dtype: npt.DTypeLike) -> Solver:
     state = [[as_tensor(moment[place].T, dtype).clone() for moment in moments] for place in places]
     steps = [None if clock is None else _counter(clock) for _ in places]
     return Solver(kind, rate, float(now), schedule, float(power_t), numbers, state, steps)
+
+
+def _as_laid_out(tensor: Tensor, like: Tensor) -> Tensor:
+    """Return a tensor, or a copy whose memory lies as another's of the same shape."""
+    same = tensor.stride() == like.stride()
+    return tensor if same else torch.empty_like(like, requires_grad=False).copy_(tensor)
 
 
 def _counter(step: int) -> Tensor:

@@ -118,7 +118,8 @@ void check_type(const std::string& type) {
 // weight changes where absent columns count.
 template <class P>
 void check_step(const std::vector<LayerShape>& shapes, int64_t most, double decay,
-                engine::AbsentColumns absent, bool clips, const std::string& name) {
+                engine::AbsentColumns absent, bool clips, bool by_columns,
+                const std::string& name) {
   const int64_t rows = 11, in = shapes.front().in, out = shapes.back().out;
   const Matrix<P, int32_t> x(rows, in, most);
   reference::Network net{shapes, {}, {}};
@@ -127,7 +128,10 @@ void check_step(const std::vector<LayerShape>& shapes, int64_t most, double deca
   for (const LayerShape& shape : shapes) {
     net.weights.push_back(integers(shape.in * shape.out, 1));
     net.biases.push_back(integers(shape.out, 1));
-    weights.emplace_back(net.weights.back().begin(), net.weights.back().end());
+    const Numbers lying = by_columns && weights.empty()
+                              ? transposed(net.weights.back(), shape.out, shape.in)
+                              : net.weights.back();
+    weights.emplace_back(lying.begin(), lying.end());
     biases.emplace_back(net.biases.back().begin(), net.biases.back().end());
   }
   engine::UpdateRule rule;
@@ -138,7 +142,7 @@ void check_step(const std::vector<LayerShape>& shapes, int64_t most, double deca
     const LayerShape& shape = shapes[l];
     engine::Parameter<P> weight{weights[l].data(), shape.in * shape.out, true, true, of_weight, {}};
     engine::Parameter<P> bias{biases[l].data(), shape.out, true, true, rule, {}};
-    layers.push_back({shape.in, shape.out, shape.relu, weight, bias});
+    layers.push_back({shape.in, shape.out, shape.relu, weight, bias, by_columns && l == 0});
   }
   const std::vector<int64_t> order{7, 0, 3, 3, 10};
   const int64_t taken = static_cast<int64_t>(order.size());
@@ -166,6 +170,11 @@ void check_step(const std::vector<LayerShape>& shapes, int64_t most, double deca
                                clips ? std::optional<double>(1e9) : std::nullopt);
   for (size_t l = 0; l < shapes.size(); ++l) {
     bool right = true;
+    if (by_columns && l == 0) {
+      const Numbers lying(weights[0].begin(), weights[0].end());
+      const Numbers by_rows = transposed(lying, in, shapes[0].out);
+      weights[0].assign(by_rows.begin(), by_rows.end());
+    }
     for (size_t i = 0; i < weights[l].size(); ++i) {
       const bool decays = l == 0 && (absent == engine::AbsentColumns::kExact || present[i % in]);
       const double before = net.weights[l][i];
@@ -181,19 +190,21 @@ void check_step(const std::vector<LayerShape>& shapes, int64_t most, double deca
 }
 
 template <class P>
-void check_steps(const std::string& type) {
+void check_steps(const std::string& type, bool by_columns) {
   for (auto absent : {engine::AbsentColumns::kExact, engine::AbsentColumns::kLazy}) {
     for (double decay : {0.0, 1.0}) {
       for (bool clips : {false, true}) {
         const std::string name = engine::active_isa() + " sparse training " + type +
                                  " decay=" + std::to_string(decay) + (clips ? " clipped" : "") +
-                                 (absent == engine::AbsentColumns::kLazy ? " lazy" : "");
-        check_step<P>({{50, 3, true, false}}, 5, decay, absent, clips, name);
-        check_step<P>({{50, 3, true, true}}, 5, decay, absent, clips, name);
-        check_step<P>({{2100, 19, true, true}, {19, 4, true, false}}, 60, decay, absent, clips,
-                      name);
-        check_step<P>({{90, 7, true, false}, {7, 5, true, true}, {5, 2, true, false}}, 9, decay,
-                      absent, clips, name);
+                                 (absent == engine::AbsentColumns::kLazy ? " lazy" : "") +
+                                 (by_columns ? " by columns" : "");
+        const std::vector<std::vector<LayerShape>> networks{
+            {{50, 3, true, false}},
+            {{50, 3, true, true}},
+            {{2100, 19, true, true}, {19, 4, true, false}},
+            {{90, 7, true, false}, {7, 5, true, true}, {5, 2, true, false}}};
+        for (const auto& shapes : networks)
+          check_step<P>(shapes, shapes[0].in / 35 + 4, decay, absent, clips, by_columns, name);
       }
     }
   }
@@ -206,6 +217,8 @@ void test::check_sparse() {
   check_type<double>("float64");
   check_type<engine::BFloat16>("bfloat16");
   check_type<engine::Half>("float16");
-  check_steps<float>("float32");
-  check_steps<double>("float64");
+  for (bool by_columns : {false, true}) {
+    check_steps<float>("float32", by_columns);
+    check_steps<double>("float64", by_columns);
+  }
 }

@@ -46,10 +46,7 @@ void write_columns(Matrix<const S> gradient, const Present& present, int64_t in,
   const int threads = threads_for(8 * in * out);
   parallel_tasks(threads, threads, [&](int64_t task) {
     const Range columns = part(in, 1, threads, task);
-    std::fill_n(dw + columns.begin * out, columns.size() * out, S{});
-    const Range some = present_in(present, columns);
-    for (int64_t c = some.begin; c < some.end; ++c)
-      std::copy_n(gradient.data + c * gradient.ld, out, dw + present.column[c] * out);
+    fill_columns(gradient, out, columns, present, dw + columns.begin * out);
   });
 }
 
@@ -79,13 +76,6 @@ void value_gradients(const SparseLayer<S>& layer, const SparseRows<S>& rows, Mat
   kernels.round(dots, rows.entries, gradient);
 }
 
-// The rows of W^T that the entries point at: W's own, or a copy of its present columns.
-template <class S>
-Matrix<const S> rows_of_weight(const SparseLayer<S>& layer, const Present& present,
-                               Scratch& scratch) {
-  return as_const(copy_columns(layer.weight.data, layer.weight.ld, layer.out, present, scratch));
-}
-
 }  // namespace
 
 template <class S>
@@ -109,7 +99,8 @@ void sparse_forward(const SparseLayer<S>& layer, const SparseInput<S>& x, int64_
   const SparseRows<S> batch = take_rows(x, nullptr, rows, scratch);
   Matrix<const S> b{layer.weight.data, layer.weight.ld};
   if (layer.weight.layout == Layout::kRows)
-    b = rows_of_weight(layer, find_present(batch, layer.in, scratch), scratch);
+    b = as_const(
+        copy_columns(layer.weight, layer.out, find_present(batch, layer.in, scratch), scratch));
   sparse_multiply(batch, b, layer.out, layer.bias, layer.relu, output);
 }
 
@@ -148,8 +139,8 @@ void sparse_backward(const SparseLayer<S>& layer, const SparseInput<S>& x, int64
                     scratch);
   const Present present = find_present(batch, layer.in, scratch);
   if (gradients.values != nullptr && !in_place)
-    value_gradients(layer, batch, rows_of_weight(layer, present, scratch), dz, gradients.values,
-                    scratch);
+    value_gradients(layer, batch, as_const(copy_columns(layer.weight, layer.out, present, scratch)),
+                    dz, gradients.values, scratch);
   if (gradients.weight != nullptr)
     weight_gradient(layer, batch, present, dz, gradients.weight, scratch);
 }

@@ -62,15 +62,33 @@ void fill_block(Matrix<const S> gradient, Range out, Range columns, const Presen
   scatter_columns(gradient, out, present, present_in(present, columns), columns.begin, block, ld);
 }
 
-// A copy of all present columns, its rows apart as scratch's.
+// The same where the matrix lies by columns: block[j, n].
 template <class S>
-Matrix<S> copy_columns(const S* weight, int64_t ld, int64_t out, const Present& present,
+void fill_columns(Matrix<const S> gradient, int64_t out, Range columns, const Present& present,
+                  S* block) {
+  std::fill_n(block, columns.size() * out, S{});
+  const Range some = present_in(present, columns);
+  for (int64_t c = some.begin; c < some.end; ++c) {
+    std::copy_n(gradient.data + c * gradient.ld, out,
+                block + (present.column[c] - columns.begin) * out);
+  }
+}
+
+// A copy of all present columns of W, which lies by rows or by columns without gaps.
+template <class S>
+Matrix<S> copy_columns(const Operand<S>& weight, int64_t out, const Present& present,
                        Scratch& scratch) {
   const int64_t ld_panel = scratch_ld<S>(out);
   const Matrix<S> panel{scratch.take_array<S>(present.count * ld_panel), ld_panel};
   const int threads = threads_for(24 * present.count * out);
   parallel_tasks(threads, threads, [&](int64_t task) {
-    gather_columns(weight, ld, {0, out}, present, part(present.count, 1, threads, task), panel);
+    const Range some = part(present.count, 1, threads, task);
+    if (weight.layout == Layout::kRows) {
+      gather_columns(weight.data, weight.ld, {0, out}, present, some, panel);
+      return;
+    }
+    for (int64_t c = some.begin; c < some.end; ++c)
+      std::copy_n(weight.data + present.column[c] * weight.ld, out, panel.data + c * panel.ld);
   });
   return panel;
 }

@@ -14,18 +14,25 @@ class SparseFirstLayer {
   SparseFirstLayer(const TrainedLayer<P>& layer, const Batch<P>& batch, Scratch& scratch)
       : layer_(layer),
         scratch_(scratch),
-        rows_(take_rows(batch.sparse, batch.index, batch.rows, scratch)),
-        present_(find_present(rows_, layer.in, scratch)),
-        weight_(copy_columns(layer.weight.data, layer.in, layer.out, present_, scratch)) {}
+        rows_(take_rows(batch.sparse, batch.index, batch.rows, scratch)) {}
 
-  void forward(Matrix<P> output) const {
-    sparse_multiply(rows_, as_const(weight_), layer_.out, layer_.bias.data, layer_.relu, output);
+  // Weights that lie by columns are read in place.
+  void forward(Matrix<P> output) {
+    Matrix<const P> b{layer_.weight.data, layer_.out};
+    if (!layer_.by_columns) {
+      present_ = find_present(rows_, layer_.in, scratch_);
+      weight_ = copy_columns(lying(layer_.weight.data), layer_.out, present_, scratch_);
+      b = as_const(weight_);
+    }
+    sparse_multiply(rows_, b, layer_.out, layer_.bias.data, layer_.relu, output);
+    if (layer_.by_columns) present_ = find_present(rows_, layer_.in, scratch_);
   }
 
   // Makes the gradients of weight and bias.
   void backward(Matrix<const P> dz) {
     if (layer_.weight.needs_gradient) {
-      gradient_ = {scratch_.take_array<P>(present_.count * weight_.ld), weight_.ld};
+      const int64_t ld = scratch_ld<P>(layer_.out);
+      gradient_ = {scratch_.take_array<P>(present_.count * ld), ld};
       sparse_wgrad(by_columns(rows_, present_.count, scratch_), dz, layer_.out, gradient_);
     }
     if (layer_.bias.needs_gradient) {
@@ -63,17 +70,17 @@ class SparseFirstLayer {
   // The columns that are present, as rows of small matrices, and back.
   void update_present(double grad_scale) {
     Parameter<P> copy = layer_.weight;
-    copy.data = weight_.data;
+    copy.data = weight_.data != nullptr ? weight_.data : copy_of(copy.data);
     for (P*& state : copy.state) {
-      if (state != nullptr)
-        state = copy_columns(state, layer_.in, layer_.out, present_, scratch_).data;
+      if (state != nullptr) state = copy_of(state);
     }
+    const int64_t ld = gradient_.ld;
     const int threads = threads_for(32 * present_.count * layer_.out);
     parallel_tasks(threads, threads, [&](int64_t task) {
       const Range some = part(present_.count, 1, threads, task);
-      const int64_t first = some.begin * weight_.ld;
-      update_block(copy, first, some.size(), layer_.out, weight_.ld,
-                   {gradient_.data + first, gradient_.ld}, grad_scale);
+      const int64_t first = some.begin * ld;
+      update_block(copy, first, some.size(), layer_.out, ld, {gradient_.data + first, ld},
+                   grad_scale);
       put_back(copy.data, some, layer_.weight.data);
       for (int s = 0; s < 2; ++s) {
         if (copy.state[s] != nullptr) put_back(copy.state[s], some, layer_.weight.state[s]);
@@ -81,12 +88,50 @@ class SparseFirstLayer {
     });
   }
 
+  // The weight or its state, as a matrix to read.
+  Operand<P> lying(const P* data) const {
+    if (layer_.by_columns) return {data, layer_.out, Layout::kColumns};
+    return {data, layer_.in, Layout::kRows};
+  }
+
+  P* copy_of(const P* data) const {
+    return copy_columns(lying(data), layer_.out, present_, scratch_).data;
+  }
+
   void put_back(const P* panel, Range some, P* to) const {
-    scatter_columns<P>({panel, weight_.ld}, {0, layer_.out}, present_, some, 0, to, layer_.in);
+    const int64_t out = layer_.out;
+    if (!layer_.by_columns) {
+      scatter_columns<P>({panel, gradient_.ld}, {0, out}, present_, some, 0, to, layer_.in);
+      return;
+    }
+    for (int64_t c = some.begin; c < some.end; ++c)
+      std::copy_n(panel + c * gradient_.ld, out, to + present_.column[c] * out);
   }
 
   // Every column, in blocks whose gradient stays in the cache: zero but for the present ones.
   void update_all(double grad_scale) const {
+    if (layer_.by_columns) {
+      update_all_by_columns(grad_scale);
+    } else {
+      update_all_by_rows(grad_scale);
+    }
+  }
+
+  void update_all_by_columns(double grad_scale) const {
+    const int64_t in = layer_.in, out = layer_.out;
+    const int64_t width = std::max<int64_t>(1, kBlockElements / std::max<int64_t>(1, out));
+    parallel_tasks(divide_up(in, width), threads_for(32 * in * out), [&](int64_t task) {
+      const Range columns{task * width, std::min((task + 1) * width, in)};
+      Scratch& own = Scratch::of_this_thread();
+      Scratch::Frame frame(own);
+      P* block = own.take_array<P>(columns.size() * out);
+      fill_columns(as_const(gradient_), out, columns, present_, block);
+      update_block(layer_.weight, columns.begin * out, 1, columns.size() * out, 0, {block, 0},
+                   grad_scale);
+    });
+  }
+
+  void update_all_by_rows(double grad_scale) const {
     const int64_t in = layer_.in, out = layer_.out;
     const int64_t across = divide_up(in, kBlockColumns), down = divide_up(out, kRowsAtOnce);
     parallel_tasks(across * down, threads_for(32 * in * out), [&](int64_t task) {
@@ -103,14 +148,14 @@ class SparseFirstLayer {
     });
   }
 
-  static constexpr int64_t kBlockColumns = 2048;
+  static constexpr int64_t kBlockColumns = 2048, kBlockElements = 8192;
 
   const TrainedLayer<P>& layer_;
   Scratch& scratch_;
   const SparseRows<P> rows_;
-  const Present present_;
-  const Matrix<P> weight_;  // [present, out]
-  Matrix<P> gradient_;      // the same
+  Present present_;
+  Matrix<P> weight_;    // [present, out], unless W lies by columns
+  Matrix<P> gradient_;  // the same
   P* bias_gradient_ = nullptr;
 };
 

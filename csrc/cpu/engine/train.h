@@ -35,12 +35,14 @@ struct Parameter {
   P* state[2] = {nullptr, nullptr};  // SGD: momentum buffer. Adam: exp_avg, exp_avg_sq
 };
 
-// W [out, in] and b [out], contiguous.
+// W [out, in] and b [out], contiguous. With sparse rows the first W may lie by columns, as [in,
+// out].
 template <class P>
 struct TrainedLayer {
   int64_t in, out;
   bool relu;
   Parameter<P> weight, bias;
+  bool by_columns = false;
   bool needs_gradient() const { return weight.needs_gradient || bias.needs_gradient; }
 };
 
