@@ -15,19 +15,19 @@ COLUMNS = 20_000
 def texts(
     rows: int, seed: int, dtype: npt.DTypeLike = np.float64, columns: int = COLUMNS
 ) -> tuple[Any, npt.NDArray[np.int64]]:
-    """Return a CSR matrix with 90 to 160 entries in most rows, and labels 0 and 1.
+    """Return a CSR matrix with 100 to 160 entries in most rows, and labels 0 and 1.
 
     Both classes draw their words from the same law, but for a third of the words of class 1, which
     come from a thousand rarer ones.
     """
     generator = np.random.default_rng(seed)
-    law = 1 / np.arange(1, columns + 1) ** 0.7
+    law = 1 / np.arange(1, columns + 1)
     law /= law.sum()
     topic = np.random.default_rng(0).choice(columns, min(1000, columns), replace=False)
     labels = generator.integers(0, 2, rows)
     counts = []
     for label in labels:
-        words = generator.choice(columns, generator.integers(100, 180), p=law)
+        words = generator.choice(columns, generator.integers(120, 210), p=law)
         if label:
             third = len(words) // 3
             words[:third] = generator.choice(topic, third)
