@@ -18,6 +18,7 @@ include_patterns = [
     "docs/*.md",
     "benchmarks/README.md",
     "csrc/README.md",
+    "examples/README.md",
     "tests/cuda/ptx/README.md",
 ]
 CONTENTS = """
@@ -29,6 +30,7 @@ docs/*
 CONTRIBUTING
 CHANGELOG
 csrc/README
+examples/README
 benchmarks/README
 tests/cuda/ptx/README
 ```

@@ -153,7 +153,7 @@ def predict(options: argparse.Namespace) -> int:
     if options.why:
         told = model.telling([mail])[:WORDS_OF_A_MAIL]
         lines += [f"{value:+8.3f}  {word}" for word, value in told]
-    print("\n".join(lines))
+    sys.stdout.write("\n".join(lines) + "\n")  # at once: a reader may close the pipe after it
     return SPAM if is_spam else NOT_SPAM
 
 
