@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from pyfastnn._chains import HOOKS, chain_of, class_name, global_hooks
@@ -58,6 +60,31 @@ def checked_norm(value: float | None) -> float | None:
     if not value > 0:
         raise ValueError(f"TrainStep: expected max_grad_norm to be positive, got {value!r}")
     return float(value)
+
+
+def checked_batch_size(value: int) -> int:
+    """Return the number of rows of a batch, or raise ValueError."""
+    try:
+        size = operator.index(value)
+    except TypeError:
+        size = 0
+    if isinstance(value, bool) or not 1 <= size < 2**62:
+        raise ValueError(
+            f"TrainStep.run_epoch: expected batch_size to be a positive integer, got {value!r}"
+        )
+    return size
+
+
+def computes_in_bfloat16(compute_dtype: torch.dtype | None, dtype: torch.dtype) -> bool:
+    """Read the option ``compute_dtype`` for parameters of ``dtype``, or raise ValueError."""
+    if compute_dtype is None or compute_dtype == dtype:
+        return False
+    if compute_dtype != torch.bfloat16 or dtype != torch.float32:
+        raise ValueError(
+            f"TrainStep: expected compute_dtype to be the parameters' dtype, or torch.bfloat16 "
+            f"for float32 parameters, got {compute_dtype} for {dtype}"
+        )
+    return True
 
 
 def is_lazy(sparse_update: str) -> bool:

@@ -55,8 +55,8 @@ class LinearReLU(nn.Linear):
 
     def forward(self, input: Tensor | CsrMatrix) -> Tensor:
         """Apply the layer; see :func:`pyfastnn.functional.linear_relu`."""
-        if not functional.CUDA_IS_BUILT and input.is_cuda is True:  # not True: traced by torch.fx
-            return torch.relu(super().forward(input))
+        if _lacks_kernels(input):
+            return torch.relu(super().forward(input))  # type: ignore[arg-type]
         parameters = self._parameters  # self.weight costs ten times as much
         try:
             weight, bias = parameters["weight"], parameters["bias"]
@@ -126,8 +126,7 @@ class MLP(nn.Sequential):
     def forward(self, input: Tensor | CsrMatrix) -> Tensor:
         """Apply the network; see :func:`pyfastnn.functional.mlp`."""
         chain = _fusible_chain(self._modules)
-        lacks_kernels = not functional.CUDA_IS_BUILT and input.is_cuda is True
-        if isinstance(chain, str) or lacks_kernels:
+        if isinstance(chain, str) or _lacks_kernels(input):
             return super().forward(input)  # type: ignore[no-any-return, no-untyped-call]
         return functional.mlp(input, chain.weights, chain.biases, chain.activate_last)
 
@@ -163,6 +162,11 @@ class MLP(nn.Sequential):
         if isinstance(index, slice):
             return nn.Sequential(OrderedDict(list(self._modules.items())[index]))
         return super().__getitem__(index)
+
+
+def _lacks_kernels(input: object) -> bool:
+    # Of SciPy's matrices there is no device; where torch.fx traces, it is something else than True.
+    return not functional.CUDA_IS_BUILT and getattr(input, "is_cuda", False) is True
 
 
 class _Chain(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import operator
 from typing import Any, Literal, NoReturn
 
 import torch
@@ -14,7 +13,15 @@ from pyfastnn import _C
 from pyfastnn._optimizers import OptimizerReader, Place
 from pyfastnn._processes import Job, Processes
 from pyfastnn._sparse import CsrMatrix, is_sparse, train_input
-from pyfastnn._step_parts import bind, checked_norm, describe_loss, hooks_of, is_lazy
+from pyfastnn._step_parts import (
+    bind,
+    checked_batch_size,
+    checked_norm,
+    computes_in_bfloat16,
+    describe_loss,
+    hooks_of,
+    is_lazy,
+)
 from pyfastnn._torch_plan import Plan, TorchPlan, runs_on_torch
 from pyfastnn._watch import Watch
 
@@ -95,7 +102,7 @@ class TrainStep:
         self._lazy = is_lazy(sparse_update)
         self._optimizer = OptimizerReader(optimizer)
         self._bound = bind(self._model)
-        self._bfloat16 = self._checked_compute_dtype(compute_dtype)
+        self._bfloat16 = computes_in_bfloat16(compute_dtype, self._weight.dtype)
         self._processes = None if process_group is None else Processes(process_group)
         self._plan = self._make_plan()
         self._is_current = True
@@ -165,7 +172,7 @@ class TrainStep:
         Raises:
             ValueError, RuntimeError: as for a call; everything is checked before the first update.
         """
-        batch_size = _checked_batch_size(batch_size)
+        batch_size = checked_batch_size(batch_size)
         self._refresh()
         x = self._as_rows("X", X)
         self._plan.check(x, target, True)
@@ -288,26 +295,3 @@ class TrainStep:
         if not isinstance(x, Tensor):
             raise TypeError(f"TrainStep: expected {name} to be a tensor, got {type(x).__name__}")
         return x.flatten(1) if self._bound.flatten and x.dim() > 2 else x
-
-    def _checked_compute_dtype(self, dtype: torch.dtype | None) -> bool:
-        weight = self._weight
-        if dtype is None or dtype == weight.dtype:
-            return False
-        if dtype != torch.bfloat16 or weight.dtype != torch.float32:
-            raise ValueError(
-                f"TrainStep: expected compute_dtype to be the parameters' dtype, or torch.bfloat16 "
-                f"for float32 parameters, got {dtype} for {weight.dtype}"
-            )
-        return True
-
-
-def _checked_batch_size(value: int) -> int:
-    try:
-        size = operator.index(value)
-    except TypeError:
-        size = 0
-    if isinstance(value, bool) or not 1 <= size < 2**62:
-        raise ValueError(
-            f"TrainStep.run_epoch: expected batch_size to be a positive integer, got {value!r}"
-        )
-    return size
