@@ -1,5 +1,7 @@
 """Element types: float64 values to what a device holds, and back."""
 
+import math
+import mmap
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +40,15 @@ def from_bits(bits: np.ndarray, dtype: str) -> np.ndarray:
     if dtype == "bfloat16":
         return np.asarray(bf16_to_float(bits), np.float64)
     return bits.astype(np.float64)
+
+
+def untouched(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """An array of zeros that takes memory only where it is touched, however large it is."""
+    storage = np.dtype(DTYPES[dtype].storage)
+    no_reserve = 0x4000  # MAP_NORESERVE of Linux, which mmap names from Python 3.13 on
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | no_reserve
+    pages = mmap.mmap(-1, math.prod(shape) * storage.itemsize, flags=flags)
+    return np.frombuffer(pages, storage).reshape(shape)
 
 
 def poison(shape: tuple[int, ...], dtype: str) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 import ptx
 from ptx.report import Report
 
+from .arrays import poison, untouched
 from .build import built
 
 _LAUNCH = ctypes.CFUNCTYPE(
@@ -18,6 +19,8 @@ _LAUNCH = ctypes.CFUNCTYPE(
     ctypes.POINTER(ctypes.c_void_p),
     ctypes.c_size_t,
 )
+
+_SMALL_GRID = 64
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,19 @@ class Device:
 
     Args:
         skewed: no array starts on more than its element's size.
+        last_blocks: how many blocks run, at the end of every large grid; all by default. Then
+            results and workspaces start as zeros that are never touched as a whole, for sizes
+            beyond memory.
 
     Attributes:
         launches: in order.
     """
 
-    def __init__(self, *, skewed: bool = False) -> None:
+    def __init__(self, *, skewed: bool = False, last_blocks: int | None = None) -> None:
         self.memory = ptx.GlobalMemory()
         self.launches: list[Launched] = []
         self._skewed = skewed
+        self._last_blocks = last_blocks
         self._copies: list[tuple[np.ndarray, np.ndarray]] = []
         self._error: BaseException | None = None
 
@@ -58,9 +65,18 @@ class Device:
         self._copies.append((array, copy[1:]))
         return self.memory.add(copy, name, read_only=read_only) + array.itemsize
 
+    def result(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        """An array for results, all NaN: what nobody writes shows."""
+        return (poison if self._last_blocks is None else untouched)(shape, dtype)
+
     def workspace(self, size: int) -> int:
         """Address of so many bytes of NaN; what is read there before it is written shows."""
-        return self.memory.add(np.full(size, 0xFF, np.uint8), "workspace") if size else 0
+        if not size:
+            return 0
+        if self._last_blocks is None:
+            return self.memory.add(np.full(size, 0xFF, np.uint8), "workspace")
+        memory = untouched((-(-size // 4),), "float32").view(np.uint8)
+        return self.memory.add(memory[:size], "workspace")
 
     def call(self, function: str, *args: Any) -> int:
         """Run host code; what its kernels do wrong is raised here."""
@@ -85,13 +101,26 @@ class Device:
             ]
             sizes, threads = tuple(grid[:3]), tuple(block[:3])
             report = ptx.run(
-                kernels, mangled, sizes, threads, parameters, shared, memory=self.memory
+                kernels,
+                mangled,
+                sizes,
+                threads,
+                parameters,
+                shared,
+                memory=self.memory,
+                blocks=self._chosen(sizes),
             )
             self.launches.append(Launched(mangled, sizes, int(np.prod(threads)), shared, report))
         except BaseException as error:
             self._error = error
             return 1
         return 0
+
+    def _chosen(self, grid: tuple[int, ...]) -> range | None:
+        count = int(np.prod(grid))
+        if self._last_blocks is None or count <= _SMALL_GRID:
+            return None
+        return range(count - self._last_blocks, count)
 
 
 def pointers(addresses: list[int]) -> Any:

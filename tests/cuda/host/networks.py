@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .arrays import DTYPES, poison
+from .arrays import DTYPES
 from .build import built
 from .device import Device, pointers
 
@@ -93,7 +93,7 @@ def linear(
     tf32: bool = False,
 ) -> np.ndarray:
     """``relu(x w^T + b)``."""
-    y = poison((x.shape[0], w.shape[0]), dtype)
+    y = device.result((x.shape[0], w.shape[0]), dtype)
     args = _Linear(
         input=device.add(x, "X", read_only=True),
         weight=device.add(w, "W", read_only=True),
@@ -121,7 +121,7 @@ def mask_bias(
 ) -> tuple[np.ndarray, np.ndarray]:
     """dZ and db; ``want`` names those that are asked for. ``in_place``: dY becomes dZ."""
     rows, out = dy.shape
-    dz, db = poison(dy.shape, dtype), poison((out,), dtype)
+    dz, db = device.result(dy.shape, dtype), device.result((out,), dtype)
     code = DTYPES[dtype].code
     size = built().function("size_mask_bias", _I)(_I(rows), _I(out), code)
     args = _MaskBias(
@@ -176,7 +176,9 @@ class Network:
         """Outputs of all layers, or of the last alone."""
         rows, code = x.shape[0], DTYPES[self.dtype].code
         outputs: list[np.ndarray | None] = [
-            poison((rows, w.shape[0]), self.dtype) if keep_hidden or w is self.weights[-1] else None
+            device.result((rows, w.shape[0]), self.dtype)
+            if keep_hidden or w is self.weights[-1]
+            else None
             for w in self.weights
         ]
         size = built().function("size_network_forward", _I)(_I(rows), _I(self.depth), code)
@@ -208,11 +210,11 @@ class Network:
         """All gradients, or those of ``needs_grad``: input, weight 0, bias 0, weight 1, ..."""
         rows, code = x.shape[0], DTYPES[self.dtype].code
         needs = list(needs_grad) if needs_grad is not None else [True] * (1 + 2 * self.depth)
-        grads = Gradients(poison(x.shape, self.dtype) if needs[0] else None)
+        grads = Gradients(device.result(x.shape, self.dtype) if needs[0] else None)
         for index, w in enumerate(self.weights):
             wanted_weight, wanted_bias = needs[1 + 2 * index : 3 + 2 * index]
-            grads.weights.append(poison(w.shape, self.dtype) if wanted_weight else None)
-            grads.biases.append(poison(w.shape[:1], self.dtype) if wanted_bias else None)
+            grads.weights.append(device.result(w.shape, self.dtype) if wanted_weight else None)
+            grads.biases.append(device.result(w.shape[:1], self.dtype) if wanted_bias else None)
         layers = self._layers(device)
         sizes = built().function("size_network_backward", _I)
         size = sizes(_I(rows), layers, _I(self.depth), code)

@@ -35,6 +35,10 @@ class AccessLog:
 
     def __init__(self, pieces: int, ordering: Ordering) -> None:
         self._ordering = ordering
+        self._clear(pieces)
+
+    def _clear(self, pieces: int) -> None:
+        """Entries of pieces that nobody has touched."""
         self.writer = np.full(pieces, NOBODY, np.int32)
         self._writer_block = np.full(pieces, NOBODY, np.int32)
         self._written_at = np.zeros(pieces, np.int64)

@@ -64,6 +64,7 @@ def run(
     *,
     memory: GlobalMemory | None = None,
     checks: Checks | None = None,
+    blocks: Sequence[int] | None = None,
 ) -> Report:
     """Run a kernel.
 
@@ -78,6 +79,7 @@ def run(
         memory: arrays that pointers in structs refer to, and names for arrays; arrays of ``args``
             that are not in it are added under the name of their position, ``arg 0``.
         checks: see :class:`Checks`.
+        blocks: numbers of the blocks that run, x first; all by default. The others do nothing.
 
     Returns:
         The counts.
@@ -94,7 +96,7 @@ def run(
     entry = find_kernel(parse(ptx) if isinstance(ptx, str) else ptx, kernel)
     checks = checks or Checks()
     memory = memory or GlobalMemory()
-    shape = Shape(_dim3(grid), _dim3(block))
+    shape = Shape(_dim3(grid), _dim3(block), blocks)
     ordering = Ordering(shape.blocks, shape.padded)
     parameters = _parameter_bytes(entry, args, memory)
     symbols, static_bytes, local_bytes = layout(entry, memory)

@@ -8,11 +8,13 @@ from .access_log import AccessLog
 from .memory import GlobalMemory, Region
 from .ops.memory import space_of
 from .ordering import Ordering
+from .paged_log import PagedLog
 from .program import Immediate, Instruction, Kernel, Vector
 from .spaces import Spaces
 from .values import size_of
 
 _ALIGN: Final = 128
+_WHOLE: Final = 1 << 24  # pieces, the most that have a whole log
 
 
 def parameter_places(kernel: Kernel) -> tuple[dict[str, int], int]:
@@ -77,7 +79,10 @@ def attach_logs(kernel: Kernel, spaces: Spaces, ordering: Ordering) -> None:
     piece = _smallest_access(kernel, "global")
     for region in spaces.memory.regions:
         region.piece = piece
-        region.log = AccessLog(-(-region.size // piece), ordering)
+        pieces = -(-region.size // piece)
+        log = PagedLog if pieces > _WHOLE else AccessLog
+        # What nobody may write has no races.
+        region.log = None if region.read_only else log(pieces, ordering)
 
 
 def _smallest_access(kernel: Kernel, space: str) -> int:

@@ -19,7 +19,7 @@ LOCAL_WINDOW: Final = 1 << 41
 PARAMETER_WINDOW: Final = 1 << 42
 GLOBAL_WINDOW: Final = 1 << 44
 WINDOW: Final = 1 << 32
-STEP: Final = 1 << 34  # between the arrays of global memory
+STEP: Final = 1 << 36  # between the arrays of global memory
 
 
 @dataclass(slots=True)

@@ -1,5 +1,7 @@
 """Sizes of a launch, the numbers of its threads, and what the special registers hold."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .values import WARP, Array
@@ -8,12 +10,22 @@ Dim3 = tuple[int, int, int]
 
 
 class Shape:
-    """Sizes of a launch, and the names of its threads."""
+    """Sizes of a launch, and the names of its threads.
 
-    def __init__(self, grid: Dim3, block: Dim3) -> None:
+    Args:
+        grid: blocks in each dimension.
+        block: threads of a block in each dimension.
+        chosen: numbers of the blocks that run, x first; all where None.
+    """
+
+    def __init__(self, grid: Dim3, block: Dim3, chosen: Sequence[int] | None = None) -> None:
         self.grid = grid
         self.block = block
-        self.blocks = int(np.prod(grid))
+        everyone = int(np.prod(grid))
+        self.chosen = np.arange(everyone) if chosen is None else np.array(chosen, np.int64)
+        if not len(self.chosen) or self.chosen.min() < 0 or self.chosen.max() >= everyone:
+            raise ValueError(f"a grid of {everyone} blocks has no blocks {chosen}")
+        self.blocks = len(self.chosen)
         self.block_threads = int(np.prod(block))
         self.padded = -(-self.block_threads // WARP) * WARP
         self.threads = self.blocks * self.padded
@@ -30,7 +42,7 @@ class Shape:
             threads_below = int(np.prod(self.block[:axis]))
             blocks_below = int(np.prod(self.grid[:axis]))
             values[f"%tid.{name}"] = self.in_block // threads_below % self.block[axis]
-            values[f"%ctaid.{name}"] = self.block_of // blocks_below % self.grid[axis]
+            values[f"%ctaid.{name}"] = self.chosen[self.block_of] // blocks_below % self.grid[axis]
             values[f"%ntid.{name}"] = np.full(self.threads, self.block[axis])
             values[f"%nctaid.{name}"] = np.full(self.threads, self.grid[axis])
         lane = np.arange(self.threads) % WARP
@@ -49,7 +61,7 @@ class Shape:
         """``block (1, 0, 0) thread 37``; one-dimensional shapes have plain numbers."""
         if thread < 0:
             return "another thread"
-        block = _coordinates(int(self.block_of[thread]), self.grid)
+        block = _coordinates(int(self.chosen[self.block_of[thread]]), self.grid)
         place = _coordinates(int(self.in_block[thread]), self.block)
         return f"block {block} thread {place}"
 
