@@ -8,28 +8,22 @@ namespace pyfastnn::cuda {
 
 namespace {
 
-template <int SIDE>
-dim3 grid_of(const LinearArgs& args) {
-  return dim3(static_cast<unsigned>(ceil_div(args.rows, SIDE)),
-              static_cast<unsigned>(ceil_div(args.out, SIDE)));
-}
-
 template <class T, int SIDE>
-cudaError_t launch_mma(const LinearArgs& args, cudaStream_t stream) {
+cudaError_t launch_mma(const LinearArgs& args, dim3 grid, cudaStream_t stream) {
   using Tile = LinearTile<T, SIDE, SIDE>;
-  return launch(linear_mma<T, SIDE, SIDE>, grid_of<SIDE>(args), Tile::kThreads, Tile::kShared, args,
-                stream);
+  return launch(linear_mma<T, SIDE, SIDE>, grid, Tile::kThreads, Tile::kShared, args, stream);
 }
 
 template <int SIDE>
-cudaError_t launch_side(const LinearArgs& args, DType dtype, Float32Math math,
-                        cudaStream_t stream) {
-  if (dtype == DType::kBFloat16) return launch_mma<Bf16, SIDE>(args, stream);
-  if (dtype == DType::kFloat16) return launch_mma<F16, SIDE>(args, stream);
-  if (math == Float32Math::kTF32) return launch_mma<Tf32, SIDE>(args, stream);
+cudaError_t launch_side(LinearArgs args, DType dtype, Float32Math math, cudaStream_t stream) {
+  args.row_tiles = static_cast<unsigned>(ceil_div(args.rows, SIDE));
+  // In one dimension: the others end at 65535.
+  const dim3 grid(static_cast<unsigned>(args.row_tiles * ceil_div(args.out, SIDE)));
+  if (dtype == DType::kBFloat16) return launch_mma<Bf16, SIDE>(args, grid, stream);
+  if (dtype == DType::kFloat16) return launch_mma<F16, SIDE>(args, grid, stream);
+  if (math == Float32Math::kTF32) return launch_mma<Tf32, SIDE>(args, grid, stream);
   using L = LinearFfma<SIDE, SIDE>;
-  return launch(linear_ffma<SIDE, SIDE>, grid_of<SIDE>(args), L::kThreads, L::kShared, args,
-                stream);
+  return launch(linear_ffma<SIDE, SIDE>, grid, L::kThreads, L::kShared, args, stream);
 }
 
 }  // namespace

@@ -88,7 +88,7 @@ class Backward {
                       static_cast<int16_t>(layer.in),
                       static_cast<int16_t>(padded(layer.out, args_.dtype))});
     }
-    return launch_transpose(list, width_, element_, stream_);
+    return launch_transpose(list, width_, args_.dtype, args_.math, stream_);
   }
 
   // The layer whose results are dZ of the layer below it, or the gradient of the input.

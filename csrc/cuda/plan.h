@@ -26,9 +26,10 @@ constexpr int64_t element_size(DType dtype) {
 // behind it that they take too (see run_end), in one pass over the rows. False: torch's matrix
 // product and mask_bias() do.
 //
-// They take float32, bfloat16 and float16 with both widths between 1 and 128: then a layer of
-// weights fits the smallest shared memory among the supported devices (99 KB) twice, and the
-// activations of 128 rows fit registers. The number of rows has no influence.
+// They take float32, bfloat16 and float16 with both widths between 1 and 128: then two layers
+// of weights (of float32 at 128 columns two halves of one) fit the smallest shared memory among the
+// supported devices, 99 KB, and the activations of 128 rows fit registers. The number of rows has
+// no influence.
 constexpr bool is_narrow(int64_t in, int64_t out, DType dtype) {
   return dtype != DType::kFloat64 && in >= 1 && in <= kMaxWidth && out >= 1 && out <= kMaxWidth;
 }

@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(ChainTile<T, WIDTH>::kThreads, ChainTile<T, WI
     unroll<Tile::kPieces>([&](auto piece) {
       unsigned char* here = shared + slot * Tile::kSlotBytes;
       wait_for_copies<0>();
-      round_weights<T, Tile>(layer, piece, here);
+      if constexpr (PASS == Pass::kFprop) round_weights<T, Tile>(layer, piece, here);
       __syncthreads();  // this piece is there for all, and nobody reads the other slot any more
       slot ^= 1;
       unsigned char* there = shared + slot * Tile::kSlotBytes;
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(ChainTile<T, WIDTH>::kThreads, ChainTile<T, WI
       if (kBias && last_piece && more && threadIdx.x < WIDTH)
         biases[(l + 1) % 2 * WIDTH + threadIdx.x] = next_bias;
     });
-    finish_rows<T, Tile, PASS>(act, acc, layer, out, warp);
+    finish_rows<T, Tile, PASS>(act, acc, layer, out, warp, l + 1 < depth);
   }
 }
 

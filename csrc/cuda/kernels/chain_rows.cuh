@@ -137,12 +137,12 @@ __device__ __forceinline__ void load_input(typename Tile::Rows& act, const Chain
   keep_apart<EXACT>();
 }
 
-// Results of a layer, finished by the ReLU or the mask, kept for the next layer and stored if
-// somebody wants them.
+// Results of a layer, finished by the ReLU or the mask, kept for the next layer if there is one
+// more, and stored if somebody wants them.
 template <class T, class Tile, Pass PASS, bool RELU, bool EXACT>
 __device__ __forceinline__ void finish_rows(typename Tile::Rows& act,
                                             const typename Tile::Sums& acc, const ChainLayer& layer,
-                                            int columns, const WarpRows& warp) {
+                                            int columns, const WarpRows& warp, bool more) {
   keep_apart<2 * RELU + EXACT>();
   for_chunks<Tile>(columns, [&](int m, int n, int half) {
     float values[T::kElements];
@@ -160,7 +160,8 @@ __device__ __forceinline__ void finish_rows(typename Tile::Rows& act,
   if (layer.output != nullptr)
     store_rows<T, Tile, EXACT>(act, layer.output, layer.output_ld, columns,
                                layer.whole & kWholeOutput, warp);
-  for_chunks<Tile>(columns, [&](int m, int n, int half) { round_for_mma<T>(act[m][n][half]); });
+  if (more)
+    for_chunks<Tile>(columns, [&](int m, int n, int half) { round_for_mma<T>(act[m][n][half]); });
   keep_apart<2 * RELU + EXACT>();
 }
 
@@ -182,18 +183,18 @@ __device__ __forceinline__ void load_input(typename Tile::Rows& act, const Chain
 template <class T, class Tile, Pass PASS>
 __device__ __forceinline__ void finish_rows(typename Tile::Rows& act,
                                             const typename Tile::Sums& acc, const ChainLayer& layer,
-                                            int columns, const WarpRows& warp) {
+                                            int columns, const WarpRows& warp, bool more) {
   constexpr bool kRelu = PASS == Pass::kFprop;
   const bool exact = is_exact<Tile>(columns, layer.whole, warp);
   if (kRelu && layer.relu) {
     if (exact)
-      finish_rows<T, Tile, PASS, kRelu, true>(act, acc, layer, columns, warp);
+      finish_rows<T, Tile, PASS, kRelu, true>(act, acc, layer, columns, warp, more);
     else
-      finish_rows<T, Tile, PASS, kRelu, false>(act, acc, layer, columns, warp);
+      finish_rows<T, Tile, PASS, kRelu, false>(act, acc, layer, columns, warp, more);
   } else if (exact) {
-    finish_rows<T, Tile, PASS, false, true>(act, acc, layer, columns, warp);
+    finish_rows<T, Tile, PASS, false, true>(act, acc, layer, columns, warp, more);
   } else {
-    finish_rows<T, Tile, PASS, false, false>(act, acc, layer, columns, warp);
+    finish_rows<T, Tile, PASS, false, false>(act, acc, layer, columns, warp, more);
   }
 }
 

@@ -98,17 +98,14 @@ __device__ __forceinline__ void bring_weights(const ChainLayer& layer, int piece
   commit_copies();
 }
 
-// The words that this thread brought itself, so no barrier is needed before.
+// The words that this thread brought itself, so no barrier is needed before. Transposed weights of
+// dgrad come rounded.
 template <class T, class Tile>
 __device__ __forceinline__ void round_weights(const ChainLayer& layer, int piece,
                                               unsigned char* slot) {
   if constexpr (T::kNeedsRounding)
     for_own_words<Tile, 4>(layer.in, layer.out, piece, [&](int row, int chunk) {
-      const uint32_t at = shared_address(slot + weight_offset<Tile>(row, chunk));
-      Chunk words;
-      load_16<0>(words, at);
-      round_for_mma<T>(words);
-      store_16(at, words);
+      round_shared<0>(shared_address(slot + weight_offset<Tile>(row, chunk)));
     });
 }
 

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "../plan.h"
 #include "launching.h"
 
 namespace pyfastnn::cuda {
@@ -14,8 +15,8 @@ struct TransposeLayer {
   int16_t out, in, ld;
 };
 
-// width: the largest of all sizes. element: bytes, 2 or 4.
-cudaError_t launch_transpose(const std::vector<TransposeLayer>& list, int64_t width,
-                             int64_t element, cudaStream_t stream);
+// width: the largest of all sizes. Weights for TF32 are rounded to it.
+cudaError_t launch_transpose(const std::vector<TransposeLayer>& list, int64_t width, DType dtype,
+                             Float32Math math, cudaStream_t stream);
 
 }  // namespace pyfastnn::cuda

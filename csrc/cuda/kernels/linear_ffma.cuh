@@ -23,8 +23,8 @@ __global__ void __launch_bounds__(LinearFfma<ROWS, COLUMNS>::kThreads,
   using L = LinearFfma<ROWS, COLUMNS>;
   using Tile = typename L::Tile;
   extern __shared__ __align__(128) float floats[];
-  const int64_t row0 = static_cast<int64_t>(blockIdx.x) * ROWS;
-  const int64_t column0 = static_cast<int64_t>(blockIdx.y) * COLUMNS;
+  const int64_t row0 = static_cast<int64_t>(blockIdx.x % args.row_tiles) * ROWS;
+  const int64_t column0 = static_cast<int64_t>(blockIdx.x / args.row_tiles) * COLUMNS;
   auto stage_of = [&](int64_t k0) { return floats + k0 / kSliceK % 2 * L::kStage; };
   auto bring = [&](int64_t k0) {
     float* to = stage_of(k0);

@@ -167,14 +167,13 @@ __device__ __forceinline__ void store_tile(const float (&acc)[Tile::kMTiles][Til
   keep_apart<2 * RELU + EXACT>();
 }
 
-// Blocks go along the rows first: neighbours share a tile of W.
 template <class T, int ROWS, int COLUMNS>
 __global__ void __launch_bounds__(128) linear_mma(const __grid_constant__ LinearArgs args) {
   using Tile = LinearTile<T, ROWS, COLUMNS>;
   extern __shared__ __align__(128) unsigned char shared[];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int64_t row0 = static_cast<int64_t>(blockIdx.x) * ROWS;
-  const int64_t column0 = static_cast<int64_t>(blockIdx.y) * COLUMNS;
+  const int64_t row0 = static_cast<int64_t>(blockIdx.x % args.row_tiles) * ROWS;
+  const int64_t column0 = static_cast<int64_t>(blockIdx.x / args.row_tiles) * COLUMNS;
   const int steps = static_cast<int>((args.in + Tile::kSliceK - 1) / Tile::kSliceK);
   SliceMover<T, Tile, ROWS, false> input(args.input, row0, args.rows, args.in, args.whole_input,
                                          shared);

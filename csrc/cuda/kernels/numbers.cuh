@@ -119,22 +119,14 @@ __device__ __forceinline__ uint4 as_uint4(const Chunk& chunk) {
   return make_uint4(chunk[0], chunk[1], chunk[2], chunk[3]);
 }
 
-// 16 bytes at an address that is a multiple of 16.
-__device__ __forceinline__ void load_chunk(Chunk& chunk, const uint16_t* from) {
+// 16 bytes at an address that is a multiple of 16; words, whatever they hold.
+template <class Element>
+__device__ __forceinline__ void load_chunk(Chunk& chunk, const Element* from) {
   set_chunk(chunk, __ldg(reinterpret_cast<const uint4*>(from)));
 }
-__device__ __forceinline__ void load_chunk(Chunk& chunk, const float* from) {
-  const float4 four = __ldg(reinterpret_cast<const float4*>(from));
-  set_chunk(chunk, make_uint4(__float_as_uint(four.x), __float_as_uint(four.y),
-                              __float_as_uint(four.z), __float_as_uint(four.w)));
-}
-__device__ __forceinline__ void store_chunk(uint16_t* to, const Chunk& chunk) {
+template <class Element>
+__device__ __forceinline__ void store_chunk(Element* to, const Chunk& chunk) {
   *reinterpret_cast<uint4*>(to) = as_uint4(chunk);
-}
-__device__ __forceinline__ void store_chunk(float* to, const Chunk& chunk) {
-  *reinterpret_cast<float4*>(to) =
-      make_float4(__uint_as_float(chunk[0]), __uint_as_float(chunk[1]), __uint_as_float(chunk[2]),
-                  __uint_as_float(chunk[3]));
 }
 
 // The first `valid` elements at any address, the rest zeros.
@@ -172,7 +164,7 @@ __device__ __forceinline__ void chunk_of(Chunk& chunk, const float (&values)[T::
     if constexpr (T::kElements == 8)
       chunk[word] = T::template pack<RELU>(values[2 * word], values[2 * word + 1]);
     else
-      chunk[word] = __float_as_uint(RELU ? relu(values[word]) : values[word]);
+      chunk[word] = RELU ? relu_word(values[word]) : __float_as_uint(values[word]);
 }
 
 // Zeros behind the first `valid` elements.
@@ -197,8 +189,7 @@ __device__ __forceinline__ void apply_mask(Chunk& chunk, const Chunk& y) {
       // after the sum the sign of each half says whether it passes.
       chunk[word] &= spread_signs(T::relu2(y[word]) + 0x7fff7fffu);
     } else {
-      chunk[word] =
-          __float_as_uint(__uint_as_float(y[word]) <= 0.f ? 0.f : __uint_as_float(chunk[word]));
+      chunk[word] = mask_word(chunk[word], y[word]);
     }
 }
 
@@ -207,6 +198,15 @@ __device__ __forceinline__ void round_for_mma(Chunk& chunk) {
   if constexpr (T::kNeedsRounding)
 #pragma unroll
     for (int word = 0; word < 4; ++word) chunk[word] = round_tf32(chunk[word]);
+}
+
+// The same with a chunk of shared memory at `address` + OFFSET.
+template <int OFFSET>
+__device__ __forceinline__ void round_shared(uint32_t address) {
+  Chunk chunk;
+  load_16<OFFSET>(chunk, address);
+  round_for_mma<Tf32>(chunk);
+  store_16<OFFSET>(address, chunk);
 }
 
 }  // namespace pyfastnn::cuda

@@ -14,10 +14,12 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
 __device__ __forceinline__ void copy_16(uint32_t to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
-// Zeros, and nothing is read, unless `wanted`.
+// At `to` + OFFSET; zeros, and nothing is read, unless `wanted`.
+template <int OFFSET = 0>
 __device__ __forceinline__ void copy_16(uint32_t to, const void* from, bool wanted) {
   const int bytes = wanted ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
+  asm volatile("cp.async.cg.shared.global [%0+%3], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes),
+               "n"(OFFSET)
                : "memory");
 }
 
@@ -59,9 +61,10 @@ __device__ __forceinline__ void load_16(uint32_t (&to)[4], uint32_t address) {
                : "r"(address), "n"(OFFSET));
 }
 
+template <int OFFSET = 0>
 __device__ __forceinline__ void store_16(uint32_t address, const uint32_t (&words)[4]) {
-  asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(address), "r"(words[0]), "r"(words[1]),
-               "r"(words[2]), "r"(words[3])
+  asm volatile("st.shared.v4.b32 [%0+%5], {%1,%2,%3,%4};" ::"r"(address), "r"(words[0]),
+               "r"(words[1]), "r"(words[2]), "r"(words[3]), "n"(OFFSET)
                : "memory");
 }
 template <int OFFSET>
@@ -139,28 +142,57 @@ __device__ __forceinline__ uint32_t pack_relu_f16(float low, float high) {
 
 // max of both halves with 0; NaN becomes the positive NaN.
 __device__ __forceinline__ uint32_t relu_bf16x2(uint32_t word) {
-  asm("max.NaN.bf16x2 %0, %0, %1;" : "+r"(word) : "r"(0));
-  return word;
+  uint32_t result;
+  asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(result) : "r"(word), "r"(0));
+  return result;
 }
 __device__ __forceinline__ uint32_t relu_f16x2(uint32_t word) {
-  asm("max.NaN.f16x2 %0, %0, %1;" : "+r"(word) : "r"(0));
-  return word;
+  uint32_t result;
+  asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(result) : "r"(word), "r"(0));
+  return result;
 }
 
 // The sign of each half in all of its bits.
 __device__ __forceinline__ uint32_t spread_signs(uint32_t word) {
-  asm("prmt.b32 %0, %0, 0, 0xbb99;" : "+r"(word));
-  return word;
+  uint32_t result;
+  asm("prmt.b32 %0, %1, 0, 0xbb99;" : "=r"(result) : "r"(word));
+  return result;
 }
 
 __device__ __forceinline__ float relu(float value) {
-  asm("max.NaN.f32 %0, %0, %1;" : "+f"(value) : "f"(0.f));
-  return value;
+  float result;
+  asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(result) : "f"(value));
+  return result;
+}
+
+// The same as a word. PTX has registers of floats and of words, and moves between them: here and
+// below a result is what its user wants.
+__device__ __forceinline__ uint32_t relu_word(float value) {
+  uint32_t result;
+  asm("max.NaN.f32 %0, %1, 0f00000000;" : "=r"(result) : "f"(value));
+  return result;
+}
+
+// The bits of a float; 0 where the float y <= 0, but not where y is NaN.
+__device__ __forceinline__ uint32_t mask_word(uint32_t bits, uint32_t y) {
+  uint32_t result;
+  asm("{.reg .pred stops;\n"
+      "setp.le.f32 stops, %2, 0f00000000;\n"
+      "selp.b32 %0, 0, %1, stops;}"
+      : "=r"(result)
+      : "r"(bits), "r"(y));
+  return result;
 }
 
 // A float rounded to the 11 bits of TF32, to nearest, ties away from zero.
-__device__ __forceinline__ uint32_t round_tf32(uint32_t bits) {
-  asm("cvt.rna.tf32.f32 %0, %0;" : "+r"(bits));
+__device__ __forceinline__ uint32_t round_tf32(float value) {
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return bits;
+}
+__device__ __forceinline__ uint32_t round_tf32(uint32_t value) {
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "r"(value));
   return bits;
 }
 

@@ -1,4 +1,4 @@
-// Transposed weights, tile by tile through shared memory.
+// Transposed weights, tile by tile through shared memory, rounded if they are for mma of TF32.
 #pragma once
 
 #include "launch_transpose.h"
@@ -16,7 +16,7 @@ static_assert(sizeof(Transpose) <= 4096, "kernel parameters end at 4 KB");
 constexpr int kTransposeTile = 32, kTransposeThreads = 256;
 
 // Block (x, y, z): the tile at rows 32 y, columns 32 x of the transposed weights of layer z.
-template <class Element>
+template <class Element, bool TF32>
 __global__ void __launch_bounds__(kTransposeThreads)
     transpose(const __grid_constant__ Transpose args) {
   __shared__ Element tile[kTransposeTile][kTransposeTile + 4 / sizeof(Element)];
@@ -36,8 +36,10 @@ __global__ void __launch_bounds__(kTransposeThreads)
 #pragma unroll
   for (int r = first; r < kTransposeTile; r += kStep) {
     const int n = n0 + column, k = k0 + r;
-    if (n < layer.ld && k < layer.in)
-      static_cast<Element*>(layer.transposed)[k * layer.ld + n] = tile[column][r];
+    if (n >= layer.ld || k >= layer.in) continue;
+    Element value = tile[column][r];
+    if constexpr (TF32) value = __uint_as_float(round_tf32(value));
+    static_cast<Element*>(layer.transposed)[k * layer.ld + n] = value;
   }
 }
 

@@ -34,23 +34,19 @@ template <class Tile, bool TF32>
 __device__ __forceinline__ void visit_own_words(const RowMover<F32, Tile>& grad_z,
                                                 const RowMover<F32, Tile>& input, uint32_t stage,
                                                 float (&sums)[4]) {
-  grad_z.for_own_words(stage, [&](uint32_t at) {
-    Chunk words;
-    load_16<0>(words, at);
+  grad_z.for_own_words(stage, [&](auto place, uint32_t at) {
+    float four[4];
+    load_16<place>(four, at);
 #pragma unroll
-    for (int e = 0; e < 4; ++e) sums[e] += __uint_as_float(words[e]);
+    for (int e = 0; e < 4; ++e) sums[e] += four[e];
     if constexpr (TF32) {
-      round_for_mma<Tf32>(words);
-      store_16(at, words);
+      const Chunk rounded = {round_tf32(four[0]), round_tf32(four[1]), round_tf32(four[2]),
+                             round_tf32(four[3])};
+      store_16<place>(at, rounded);
     }
   });
   if constexpr (TF32)
-    input.for_own_words(stage, [&](uint32_t at) {
-      Chunk words;
-      load_16<0>(words, at);
-      round_for_mma<Tf32>(words);
-      store_16(at, words);
-    });
+    input.for_own_words(stage, [](auto place, uint32_t at) { round_shared<place>(at); });
 }
 
 // Exact: each thread has kBlocks x kBlocks blocks of 4 x 4, 64 apart.

@@ -5,10 +5,12 @@ inputs and results once, weights once for each block of rows, parts of weight gr
 read once. ``moved`` is what lanes asked for.
 """
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
 from .arrays import DTYPES
+from .binaries import short_name
 from .cases import KINDS, random_network, random_rows
 from .device import Device, Launched
 from .networks import linear, mask_bias
@@ -45,8 +47,6 @@ def _moved(launched: Launched) -> int:
 
 
 def _row(launched: Launched, case: str, compulsory: int) -> Row:
-    from .binaries import short_name
-
     report = launched.report
     loop = report.steady_loop if report.loops else report
     return Row(
@@ -104,28 +104,30 @@ def mask_bias_row(dtype: str, rows: int, width: int) -> Row:
     return _row(launched, f"{dtype}, {rows} x {width}", total)
 
 
-def linear_row(kind: str, m: int, n: int, k: int) -> Row:
-    """One layer; operands once for every tile that they take part in."""
+def linear_row(kind: str, m: int, n: int, k: int, blocks: int | None = None) -> Row:
+    """One layer of whole tiles, or the last blocks of it; operands once for every tile."""
     dtype, tf32 = KINDS[kind]
-    device = Device()
+    device = Device(last_blocks=blocks)
     b = random_rows(n, 1, dtype)[:, 0].copy()
     linear(device, random_rows(m, k, dtype), random_rows(n, k, dtype), b, dtype, tf32=tf32)
     launched = device.launches[0]
-    across, down, _ = launched.grid
-    element = DTYPES[dtype].storage().itemsize
-    total = (m * k * down + n * k * across + m * n) * element
-    return _row(launched, f"{kind}, {m} x {n} x {k}", total)
+    side = int(re.findall(r", (\d+)>", short_name(launched.name))[0])
+    tiles = launched.report.warps * 32 // launched.threads
+    total = tiles * side * (2 * k + side) * DTYPES[dtype].storage().itemsize
+    case = f"{kind}, {m} x {n} x {k}" + (f", {blocks} blocks of it" if blocks else "")
+    return _row(launched, case, total)
 
 
 @lru_cache
 def rows() -> list[Row]:
     """The cases of the table."""
     found = []
-    for kind in ("bfloat16", "tf32", "float32"):
-        found += network_rows(kind, 512, 64, 4)
-        found += network_rows(kind, 256, 128, 4)
+    for kind, depth in (("bfloat16", 4), ("tf32", 4), ("float32", 2)):
+        found += network_rows(kind, 512, 64, depth)
+        found += network_rows(kind, 256, 128, depth)
     found += [mask_bias_row(dtype, 512, 256) for dtype in ("bfloat16", "float32", "float64")]
-    found += [linear_row(kind, 256, 256, 256) for kind in ("bfloat16", "tf32", "float32")]
+    for kind in ("bfloat16", "tf32", "float32"):
+        found += [linear_row(kind, 256, 256, 256), linear_row(kind, 2048, 2048, 256, blocks=4)]
     return found
 
 

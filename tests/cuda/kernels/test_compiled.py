@@ -17,7 +17,7 @@ SLACK = 8  # registers that the table may be above the truth
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_it_compiles_without_a_warning_and_nothing_is_spilled(architecture):
     figures = usage(architecture)
-    assert len(figures) == 42
+    assert len(figures) == 43
     assert {short_name(n): u for n, u in figures.items() if u.spilled or u.stack} == {}
 
 
@@ -51,7 +51,7 @@ def opcodes(text):
     return Counter(found)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", [80, 90, 120])
 def test_machine_code_uses_tensor_cores_and_no_local_memory(architecture):
     if readers() is None:
         pytest.skip("cuobjdump cannot be installed: machine code NOT LOOKED AT")
@@ -74,4 +74,4 @@ def test_machine_code_uses_tensor_cores_and_no_local_memory(architecture):
                 assert found["LDS.128"] > 0 and families["LDSM"] == 0, name
             assert not {"ATOM", "ATOMG", "ATOMS", "RED", "REDG"} & families.keys(), name
             seen += 1
-    assert seen == 42
+    assert seen == 43

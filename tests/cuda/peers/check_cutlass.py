@@ -49,14 +49,19 @@ class Gemm:
 
 
 BF16, F16, TF32 = "cutlass::bfloat16_t", "cutlass::half_t", "cutlass::tfloat32_t"
+FLOAT = "float"  # operands that the kernel makes TF32 itself, as ours do
 GEMMS = {
     "bf16-128x128": Gemm(BF16, BF16, (128, 128, 32), (64, 64), 16),
     "bf16-64x64": Gemm(BF16, BF16, (64, 64, 32), (32, 32), 16),
     "f16-128x128": Gemm(F16, F16, (128, 128, 32), (64, 64), 16),
-    "tf32-128x128": Gemm(TF32, "float", (128, 128, 16), (64, 64), 8),
+    "tf32-128x128": Gemm(TF32, FLOAT, (128, 128, 16), (64, 64), 8),
+    "tf32-64x64": Gemm(TF32, FLOAT, (64, 64, 16), (32, 32), 8),
+    "float-128x128": Gemm(FLOAT, FLOAT, (128, 128, 16), (64, 64), 8),
+    "float-64x64": Gemm(FLOAT, FLOAT, (64, 64, 16), (32, 32), 8),
 }
-ENCODE = {BF16: float_to_bf16, F16: lambda x: x.astype(np.float16), TF32: lambda x: x}
-DECODE = {BF16: bf16_to_float, F16: lambda x: x.astype(np.float32), "float": lambda x: x}
+ENCODE = {BF16: float_to_bf16, F16: lambda x: x.astype(np.float16)}
+ENCODE |= {TF32: lambda x: x, FLOAT: lambda x: x}
+DECODE = {BF16: bf16_to_float, F16: lambda x: x.astype(np.float32), FLOAT: lambda x: x}
 
 
 @lru_cache
@@ -133,10 +138,10 @@ def test_counts_of_a_large_product(name, program, capsys):
     got, exact, report = launch(gemm, program(gemm), 256, 256, 256, normal)
     with capsys.disabled():
         print(f"\n{name}, 256 x 256 x 256\n{report}\n  main loop:\n{report.steady_loop}")
-    relative = {BF16: 2.0**-8, F16: 2.0**-11, TF32: 2.0**-9}[gemm.element]
+    relative = {BF16: 2.0**-8, F16: 2.0**-11, TF32: 2.0**-9, FLOAT: 2.0**-9}[gemm.element]
     # tf32 operands are cut to 10 bits; the others are exact, and the result is rounded once.
-    bound = relative * (np.abs(exact) + (256 if gemm.element == TF32 else 2.0**-10))
+    bound = relative * (np.abs(exact) + (256 if gemm.output == FLOAT else 2.0**-10))
     assert (np.abs(got - exact) <= bound).all()
-    products = 2 * 256**3 / (2 * 16 * 8 * (8 if gemm.element == TF32 else 16))
+    products = 256**3 / (16 * 8 * gemm.instruction_depth)
     assert report.families["mma"] == products
     assert report.steady_loop.bank_conflicts == 0  # what its swizzled tiles are for
