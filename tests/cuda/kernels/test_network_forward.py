@@ -112,14 +112,14 @@ def test_addresses_need_no_alignment(kind):
         assert_same_bits(got, want)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_more_layers_than_one_launch_takes(kind):
+@pytest.mark.parametrize("kind, launches", [("bfloat16", 3), ("tf32", 2), ("float32", 2)])
+def test_more_layers_than_one_launch_takes(kind, launches):
     # Outputs of the layers where launches meet pass through the workspace.
-    network = random_network((5,) * 206, kind)
+    network = random_network((5,) * (100 * (launches - 1) + 3), kind)
     x = random_rows(3, 5, network.dtype)
     device = Device()
     kept = network.forward(device, x)
-    assert len(device.launches) == 3
+    assert len(device.launches) == launches
     check(network, x, kept)
     assert_same_bits(network.forward(Device(), x, keep_hidden=False)[-1], kept[-1])
 
