@@ -4,7 +4,8 @@
 included; gradients of weight and bias), and whole training steps of a network. All take turns,
 round by round, in one process that is pinned to so many cores as there are threads; in its turn a
 call is repeated for 20 ms, after one that warms the caches, and a cell is the median of the rounds.
-scikit-learn's layer is what its MLPClassifier calls for one, on float32.
+scikit-learn's layer is what its MLPClassifier does for one, on float32: SciPy's products, and the
+penalty and the mean of the gradient, which are part of its method.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.neural_network import MLPClassifier
 from sklearn.utils.extmath import safe_sparse_dot
 from threadpoolctl import threadpool_limits
 from torch import nn
@@ -54,19 +56,32 @@ def layer_calls(X: Any, out: int) -> Calls:
         y = torch.relu(torch.addmm(bias, csr, by_columns))
         return torch.autograd.grad(y, [by_columns, bias], grad)
 
-    def scikit_learn() -> object:
+    def scipy_delta() -> Any:
         z = safe_sparse_dot(X, coef)
         z += intercept
         np.maximum(z, 0, out=z)
         masked = delta.copy()
         masked[z == 0] = 0
+        return masked
+
+    def scipy() -> object:
+        masked = scipy_delta()
         return safe_sparse_dot(X.T, masked), masked.sum(0)
+
+    estimator = MLPClassifier()
+    estimator.coefs_ = [coef]
+
+    def scikit_learn() -> object:
+        grads: list[Any] = [None], [None]
+        estimator._compute_loss_grad(0, X.shape[0], [X], [scipy_delta()], *grads)
+        return grads
 
     return {
         "sparse, [out, in]": lambda: ours(X, weight),
         "sparse, [in, out]": lambda: ours(X, by_columns.t()),
         "dense": lambda: ours(dense, weight),
         "torch sparse": torch_sparse,
+        "SciPy's products": scipy,
         "scikit-learn": scikit_learn,
     }
 

@@ -15,7 +15,7 @@ COLUMNS = 20_000
 def texts(
     rows: int, seed: int, dtype: npt.DTypeLike = np.float64, columns: int = COLUMNS
 ) -> tuple[Any, npt.NDArray[np.int64]]:
-    """Return a CSR matrix with 100 to 160 entries in most rows, and labels 0 and 1.
+    """Return a CSR matrix with 80 to 120 entries in most rows (0.5 %), and labels 0 and 1.
 
     Both classes draw their words from the same law, but for a third of the words of class 1, which
     come from a thousand rarer ones.
@@ -27,7 +27,7 @@ def texts(
     labels = generator.integers(0, 2, rows)
     counts = []
     for label in labels:
-        words = generator.choice(columns, generator.integers(120, 210), p=law)
+        words = generator.choice(columns, generator.integers(95, 155), p=law)
         if label:
             third = len(words) // 3
             words[:third] = generator.choice(topic, third)
