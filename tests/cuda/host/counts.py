@@ -1,4 +1,4 @@
-"""What kernels move and issue: the table of docs/cuda_kernels.md, and an estimate from it.
+"""What kernels move and issue: the table of docs/cuda.md, and an estimate from it.
 
 ``compulsory`` is what a perfect kernel of the same design moves between a block and global memory:
 inputs and results once, weights once for each block of rows, parts of weight gradients written and

@@ -1,10 +1,10 @@
-"""Bytes, bank conflicts and shares of mma, as docs/cuda_kernels.md states them."""
+"""Bytes, bank conflicts and shares of mma, as docs/cuda.md states them."""
 
 from pathlib import Path
 
 from host import counts
 
-PAGE = Path(__file__).parents[3] / "docs" / "cuda_kernels.md"
+PAGE = Path(__file__).parents[3] / "docs" / "cuda.md"
 # Of kernels of CUTLASS on the same interpreter, 256 x 256 x 256, by type and side of the tile: all
 # instructions (make test-cuda-peers prints them). Operands of TF32 come rounded there; ours do not.
 CUTLASS = {
