@@ -39,10 +39,13 @@ class SparseRows(NamedTuple):
 
 def is_sparse(x: object) -> bool:
     """Say whether ``x`` is a sparse tensor or a sparse matrix of SciPy, of whatever format."""
-    return _C.is_sparse(x) or (not isinstance(x, Tensor) and _is_of_scipy(x))
+    return _C.is_sparse(x) or is_of_scipy(x)
 
 
-def _is_of_scipy(x: object) -> bool:
+def is_of_scipy(x: object) -> bool:
+    """Say whether ``x`` is a sparse matrix or array of SciPy."""
+    if isinstance(x, Tensor):
+        return False
     scipy_sparse = sys.modules.get("scipy.sparse")  # who has a matrix of it has imported it
     return scipy_sparse is not None and bool(scipy_sparse.issparse(x))
 
@@ -58,7 +61,7 @@ def sparse_rows(who: str, name: str, x: Any) -> SparseRows:
     Raises:
         RuntimeError: if it is not stored by rows, or has other than two dimensions.
     """
-    if _is_of_scipy(x):
+    if is_of_scipy(x):
         if x.format != "csr":
             raise RuntimeError(
                 f"{who}: expected a sparse {name} in CSR format, got {x.format}: use .tocsr()"
@@ -92,10 +95,11 @@ def _from_numpy(array: Any) -> Tensor:
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def sparse_layer(
     who: str, input: Tensor | CsrMatrix, weight: Tensor, bias: Tensor | None, relu: bool
 ) -> Tensor:
-    """Apply one layer to a sparse input, ``[M, K] -> [M, N]``."""
+    """Apply one layer to a sparse input, ``[M, K] -> [M, N]``, outside of compiled graphs."""
     rows = sparse_rows(who, "input", input)
     return SparseLinearFunction.apply(*rows, weight, bias, relu)
 
@@ -114,7 +118,7 @@ def sparse_mlp(
             f"{len(weights)} weights and {len(biases)} biases"
         )
     relu = activate_last or len(weights) > 1
-    hidden = sparse_layer(who, input, weights[0], biases[0], relu)
+    hidden: Tensor = sparse_layer(who, input, weights[0], biases[0], relu)
     if len(weights) == 1:
         return hidden
     output: Tensor = torch.ops.pyfastnn.mlp(hidden, weights[1:], biases[1:], activate_last)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pyfastnn import _C, _build_info
-from pyfastnn._sparse import CsrMatrix, is_sparse, sparse_mlp
+from pyfastnn._sparse import CsrMatrix, is_of_scipy, is_sparse, sparse_mlp
 
 # Looked up once: a call of a small layer takes 1.5 us, and every name on the way to it 0.05.
 _linear_relu = torch.ops.pyfastnn.linear_relu.default
@@ -64,6 +64,8 @@ def linear_relu(input: Tensor | CsrMatrix, weight: Tensor, bias: Tensor | None =
             return output
         if is_sparse(input):
             return sparse_mlp("linear_relu", input, [weight], [bias], True)
+    elif is_of_scipy(input):
+        return sparse_mlp("linear_relu", input, [weight], [bias], True)
     _meet_dtensor()
     return _linear_relu(input, weight, bias)  # type: ignore[no-any-return]
 
@@ -112,6 +114,8 @@ def mlp(
             return output
         if is_sparse(input):
             return sparse_mlp("mlp", input, weights, biases, activate_last)
+    elif is_of_scipy(input):
+        return sparse_mlp("mlp", input, weights, biases, activate_last)
     _meet_dtensor()
     return _mlp(input, weights, biases, activate_last)  # type: ignore[no-any-return]
 

@@ -241,3 +241,21 @@ def test_arrays_that_must_not_be_written_are_read_without_a_warning(recwarn):
         linear_relu(x, weight), torch.relu(torch.from_numpy(x @ np.ones((5, 2))))
     )
     assert not [w for w in recwarn if "writable" in str(w.message)]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # compiled graphs break at sparse tensors
+@pytest.mark.parametrize("kind", ["tensor", "scipy"])
+def test_compiled_code_calls_the_layer_outside_of_its_graphs(kind):
+    torch._dynamo.reset()
+    x = getattr(draw_rows(20, 30, 9, torch.float32), kind)()
+    model = pyfastnn.MLP([30, 8, 4])
+    compiled = torch.compile(lambda x: model(x) * 2, backend="aot_eager")
+    for function in (compiled, lambda x: model(x) * 2):
+        model.zero_grad()
+        y = function(x)
+        y.sum().backward()
+        results = [y.detach(), *(parameter.grad for parameter in model.parameters())]
+        if function is compiled:
+            got = results
+    for ours, want in zip(got, results, strict=True):
+        assert_same_bits(ours, want)
