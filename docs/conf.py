@@ -44,7 +44,10 @@ napoleon_custom_sections = ["Shape"]
 # What a docstring refers to must be there, but for types of PyTorch, of scikit-learn and of the
 # standard library and for type variables.
 nitpicky = True
-_IGNORED = r"(torch|nn|dist|collections|sklearn)\..+|Tensor|Axes|Figure|Path|Writer|.+\.Model"
+_IGNORED = (
+    r"(torch|nn|dist|collections|sklearn)\..+|Tensor|Axes|Figure|Path|Writer"
+    r"|.+\.Model|.+\.CsrMatrix"
+)
 nitpick_ignore_regex = [("py:.*", _IGNORED)]
 
 html_theme = "alabaster"
