@@ -7,7 +7,8 @@ nothing is made dense.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -95,13 +96,20 @@ def _from_numpy(array: Any) -> Tensor:
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def sparse_layer(
     who: str, input: Tensor | CsrMatrix, weight: Tensor, bias: Tensor | None, relu: bool
 ) -> Tensor:
-    """Apply one layer to a sparse input, ``[M, K] -> [M, N]``, outside of compiled graphs."""
+    """Apply one layer to a sparse input, ``[M, K] -> [M, N]``."""
     rows = sparse_rows(who, "input", input)
-    return SparseLinearFunction.apply(*rows, weight, bias, relu)
+    # Dynamo, if it is there, cannot look at vectors that are views of a sparse tensor.
+    apply = _apply_unseen() if "torch._dynamo" in sys.modules else SparseLinearFunction.apply
+    return apply(*rows, weight, bias, relu)
+
+
+@cache
+def _apply_unseen() -> Callable[..., Tensor]:
+    apply = SparseLinearFunction.apply
+    return torch.compiler.disable(apply)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def sparse_mlp(
@@ -118,7 +126,7 @@ def sparse_mlp(
             f"{len(weights)} weights and {len(biases)} biases"
         )
     relu = activate_last or len(weights) > 1
-    hidden: Tensor = sparse_layer(who, input, weights[0], biases[0], relu)
+    hidden = sparse_layer(who, input, weights[0], biases[0], relu)
     if len(weights) == 1:
         return hidden
     output: Tensor = torch.ops.pyfastnn.mlp(hidden, weights[1:], biases[1:], activate_last)

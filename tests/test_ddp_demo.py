@@ -20,7 +20,9 @@ def look_and_report(model, *args, **options):
     weight = next(model.parameters()).data
     saved = weight.clone()
     weight[0, 0] += ddp_mnist.dist.get_rank()
-    print("same although changed:", ddp_mnist.all_hold_the_same(model))
+    # In one piece, so that lines of two processes do not mix.
+    sys.stdout.write("same although changed: " + str(ddp_mnist.all_hold_the_same(model)) + "\\n")
+    sys.stdout.flush()
     weight.copy_(saved)
     return report(model, *args, **options)
 ddp_mnist.report = look_and_report
