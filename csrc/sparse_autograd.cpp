@@ -1,6 +1,6 @@
 // The operators on sparse input at the Autograd key. Their fused derivative is recorded in Python
-// (pyfastnn/_sparse.py). Here they arrive where that derivative is differentiated again, and in
-// forward mode: then, and only then, they run as differentiable ATen operations.
+// (pyfastnn/_sparse_function.py). Here they arrive where that derivative is differentiated again,
+// and in forward mode: then, and only then, they run as differentiable ATen operations.
 #include <ATen/TensorOperators.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/arange.h>

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from archives import FetchError, WrongArchiveError, cache_folder
 from digits import Digits, load_digits
+from options import positive
 from picture import draw
 from report import epoch_table, headline, summary
 from torch import nn
@@ -155,11 +156,11 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add(
         "--epochs",
-        type=_positive,
+        type=positive,
         help=f"default: {FULL_EPOCHS}, with the 5,000-image subset {SUBSET_EPOCHS}",
     )
-    add("--batch-size", type=_positive, default=64, help="default: %(default)s")
-    add("--threads", type=_positive, default=1, help="of both contenders; default: %(default)s")
+    add("--batch-size", type=positive, default=64, help="default: %(default)s")
+    add("--threads", type=positive, default=1, help="of both contenders; default: %(default)s")
     add("--seed", type=int, default=0, help="of weights and batch order; default: %(default)s")
     add("--optimizer", choices=sorted(OPTIMIZERS), default="sgd", help="default: %(default)s")
     add(
@@ -174,13 +175,6 @@ def parse_arguments() -> argparse.Namespace:
         help="picture to write; default: out/mnist.png",
     )
     return parser.parse_args()
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive integer, got {text}")
-    return number
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 from archives import FetchError, WrongArchiveError, cache_folder
+from options import positive
 from sklearn import __version__ as sklearn_version
 from spam_filter import model_file, race, report
 from spam_filter.classifier import SpamFilter
@@ -165,8 +166,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="command")
     add = commands.add_parser("train", help="learn, compare, save (the default)").add_argument
-    add("--epochs", type=_positive, help=f"of the networks; default: {EPOCHS}")
-    add("--threads", type=_positive, default=1, help="of all; default: %(default)s")
+    add("--epochs", type=positive, help=f"of the networks; default: {EPOCHS}")
+    add("--threads", type=positive, default=1, help="of all; default: %(default)s")
     add("--seed", type=int, default=0, help="of split, weights and order; default: %(default)s")
     add(
         "--quick",
@@ -187,13 +188,6 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def _add_model(add) -> None:  # type: ignore[no-untyped-def]
     default = OUT / "spam-filter"
     add("--model", type=Path, default=default, help="folder; default: out/spam-filter")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive integer, got {text}")
-    return number
 
 
 if __name__ == "__main__":
