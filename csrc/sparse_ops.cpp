@@ -6,6 +6,8 @@
 
 #include <limits>
 
+#include "tensor_data.h"
+
 namespace pyfastnn {
 namespace {
 
@@ -153,10 +155,6 @@ void check_sparse_linear_backward(const SparseArgs& args, const at::Tensor& grad
   TORCH_CHECK(needs_grad.size() == 3, kName,
               "expected needs_grad to hold 3 entries (values, weight, bias), got ",
               needs_grad.size());
-}
-
-bool lies_by_columns(const at::Tensor& weight) {
-  return weight.sym_stride(1) != 1 && weight.sym_stride(0) == 1;
 }
 
 TORCH_LIBRARY_FRAGMENT(pyfastnn, m) {

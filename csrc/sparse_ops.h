@@ -27,7 +27,4 @@ void check_sparse_linear_backward(const SparseArgs& args, const at::Tensor& grad
                                   const at::Tensor& weight, const std::optional<at::Tensor>& output,
                                   const c10::List<bool>& needs_grad);
 
-// Whether W [N, K] lies in memory as [K, N], its columns in one piece each.
-bool lies_by_columns(const at::Tensor& weight);
-
 }  // namespace pyfastnn

@@ -12,6 +12,11 @@ inline int64_t row_count(const at::Tensor& tensor) {
   return rows;
 }
 
+// Whether W [N, K] lies in memory as [K, N], its columns in one piece each.
+inline bool lies_by_columns(const at::Tensor& weight) {
+  return weight.sym_stride(1) != 1 && weight.sym_stride(0) == 1;
+}
+
 // Storage may have been freed behind a tensor's back, as sharding does.
 inline void check_storage(const at::Tensor& tensor) {
   if (tensor.numel() == 0) return;

@@ -103,11 +103,12 @@ def test_coefficients_of_either_order_predict_the_same():
         np.testing.assert_allclose(outputs(ours, X), want, rtol=1e-12)
 
 
-def test_weights_of_sparse_rows_lie_by_columns_and_go_on_with_dense_rows():
+def test_weights_stay_in_place_while_sparse_and_dense_rows_take_turns():
     X, y = networks.data("binary")
     X = np.where(np.abs(X) > 0.7, X, 0)
     ours, _ = pair("binary", random_state=1)
     ours.partial_fit(sparse.csr_array(X), y, classes=[0, 1])
-    assert ours.coefs_[0].flags.c_contiguous
+    assert all(coef.flags.c_contiguous for coef in ours.coefs_)
+    before = list(ours.coefs_)
     ours.partial_fit(X, y)
-    assert ours.coefs_[0].flags.f_contiguous
+    assert all(map(np.shares_memory, ours.coefs_, before))

@@ -12,12 +12,12 @@
 namespace pyfastnn {
 namespace {
 
-// The tensors of a call with plain rows; keeps copies alive.
+// The tensors of a call with plain rows or columns; keeps copies alive.
 struct Parameters {
   c10::SmallVector<at::Tensor, 4> weights, biases;  // a missing bias is undefined
 
   void add(const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
-    weights.push_back(with_plain_rows(weight));
+    weights.push_back(with_plain_lines(weight));
     biases.push_back(bias.has_value() && bias->defined() ? bias->contiguous() : at::Tensor());
   }
 
@@ -25,10 +25,9 @@ struct Parameters {
   std::vector<engine::Layer<S>> layers(bool activate_last) const {
     std::vector<engine::Layer<S>> result;
     for (size_t l = 0; l < weights.size(); ++l) {
-      const engine::Matrix<const S> weight = matrix<S>(weights[l]);
-      result.push_back(
-          {weight.data, weight.ld, biases[l].defined() ? const_data<S>(biases[l]) : nullptr,
-           weights[l].size(1), weights[l].size(0), l + 1 < weights.size() || activate_last});
+      const S* bias = biases[l].defined() ? const_data<S>(biases[l]) : nullptr;
+      result.push_back({weight_operand<S>(weights[l]), bias, weights[l].size(1), weights[l].size(0),
+                        l + 1 < weights.size() || activate_last});
     }
     return result;
   }

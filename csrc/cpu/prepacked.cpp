@@ -20,16 +20,15 @@ engine::PackedNetwork<S> pack(const std::vector<at::Tensor>& weights,
   std::vector<at::Tensor> kept;
   std::vector<engine::Layer<S>> layers;
   for (size_t l = 0; l < weights.size(); ++l) {
-    kept.push_back(with_plain_rows(weights[l].detach()));
-    const engine::Matrix<const S> weight = matrix<S>(kept.back());
+    kept.push_back(with_plain_lines(weights[l].detach()));
+    const engine::Operand<S> weight = weight_operand<S>(kept.back());
     static const S no_elements{};  // a bias without elements is still a bias
     const S* bias = nullptr;
     if (biases[l].has_value()) {
       kept.push_back(biases[l]->detach().resolve_neg().contiguous());
       bias = kept.back().numel() == 0 ? &no_elements : const_data<S>(kept.back());
     }
-    layers.push_back(
-        {weight.data, weight.ld, bias, weights[l].size(1), weights[l].size(0), relu.at(l)});
+    layers.push_back({weight, bias, weights[l].size(1), weights[l].size(0), relu.at(l)});
   }
   return engine::PackedNetwork<S>(layers);
 }

@@ -11,19 +11,10 @@ namespace {
 
 constexpr const char* kName = "sparse_linear: ";
 
-// W with rows or columns in one piece each; a copy if need be.
-at::Tensor with_plain_lines(const at::Tensor& weight) {
-  return lies_by_columns(weight) ? weight : with_plain_rows(weight);
-}
-
 template <class S>
 engine::SparseLayer<S> layer_of(const at::Tensor& weight, const at::Tensor& bias, bool relu) {
-  const bool by_columns = lies_by_columns(weight);
-  const engine::Operand<S> operand{const_data<S>(weight),
-                                   by_columns ? weight.stride(1) : matrix<S>(weight).ld,
-                                   by_columns ? engine::Layout::kColumns : engine::Layout::kRows};
-  return {operand, bias.defined() ? const_data<S>(bias) : nullptr, weight.size(1), weight.size(0),
-          relu};
+  return {weight_operand<S>(weight), bias.defined() ? const_data<S>(bias) : nullptr, weight.size(1),
+          weight.size(0), relu};
 }
 
 at::Tensor sparse_linear_cpu(const at::Tensor& crow, const at::Tensor& col,

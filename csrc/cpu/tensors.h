@@ -44,6 +44,20 @@ engine::Matrix<const S> matrix(const at::Tensor& tensor) {
   return {const_data<S>(tensor), ld};
 }
 
+// W [N, K] with rows or columns in one piece each; a copy if need be.
+inline at::Tensor with_plain_lines(const at::Tensor& weight) {
+  return lies_by_columns(weight) && !weight.is_neg() ? weight : with_plain_rows(weight);
+}
+
+// What with_plain_lines has returned.
+template <class S>
+engine::Operand<S> weight_operand(const at::Tensor& weight) {
+  if (lies_by_columns(weight))
+    return {const_data<S>(weight), weight.stride(1), engine::Layout::kColumns};
+  const engine::Matrix<const S> rows = matrix<S>(weight);
+  return {rows.data, rows.ld, engine::Layout::kRows};
+}
+
 // Calls body with a value of the engine's storage type. The checks have refused every other dtype.
 template <class Body>
 void dispatch(at::ScalarType type, const Body& body) {

@@ -14,8 +14,8 @@ bool is_scalar(const at::Tensor& tensor) { return tensor.numel() == 1; }
 
 }  // namespace
 
-// Sparse rows may meet a first weight, and its state, that lie by columns.
-void TrainPlan::check_parameters(bool sparse) const {
+// Weights, with their state, may lie by columns.
+void TrainPlan::check_parameters() const {
   int64_t features = parameters_[0].tensor->size(-1);
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const PlannedParameter& planned = parameters_[i];
@@ -23,13 +23,13 @@ void TrainPlan::check_parameters(bool sparse) const {
     const at::Tensor& tensor = *planned.tensor;
     const bool is_weight = i % 2 == 0;
     const char* kind = is_weight ? "weight" : "bias";
-    const bool by_columns = sparse && i == 0 && tensor.dim() == 2 && !tensor.is_contiguous();
+    const bool by_columns = is_weight && tensor.dim() == 2 && !tensor.is_contiguous();
     const auto lies_right = [&](const at::Tensor& t) {
       return is_plain(t) && (by_columns ? t.t() : t).is_contiguous() && !t.is_neg();
     };
     TORCH_CHECK(lies_right(tensor), kName, "expected the ", kind, " of layer ", i / 2,
-                " to be a contiguous tensor on the CPU, got ", tensor.toString(), " of shape ",
-                tensor.sizes(), " and strides ", tensor.strides());
+                " to be a contiguous tensor on the CPU, or the transpose of one, got ",
+                tensor.toString(), " of shape ", tensor.sizes(), " and strides ", tensor.strides());
     TORCH_CHECK(
         tensor.scalar_type() == dtype() && (dtype() == at::kFloat || dtype() == at::kDouble), kName,
         "expected all parameters to be float32 or all float64, got ", dtype(), " and ",
@@ -67,7 +67,7 @@ void TrainPlan::check_parameters(bool sparse) const {
 void TrainPlan::check(const TrainInput& x, const at::Tensor& target, bool allow_bytes) const {
   TORCH_CHECK(!is_watched(), kName,
               "a step cannot be traced, nor run under a dispatch mode: neither would see it");
-  check_parameters(x.is_sparse());
+  check_parameters();
   if (x.is_sparse()) {
     check_sparse(x);
   } else {

@@ -135,7 +135,7 @@ class TrainPlan {
                std::optional<double> max_norm);
   template <class P>
   FitLoss fit(const engine::Batch<P>& all, int64_t element, const FitRules& rules);
-  void check_parameters(bool sparse) const;
+  void check_parameters() const;
   void check_dense(const at::Tensor& x, bool allow_bytes) const;
   void check_sparse(const TrainInput& x) const;
   void check_target(const at::Tensor& target, int64_t rows) const;

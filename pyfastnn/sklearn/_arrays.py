@@ -52,14 +52,8 @@ def weight_to_read(coef: Any, dtype: npt.DTypeLike) -> Tensor:
 def shared_weight(coef: Any) -> tuple[Tensor, Array]:
     """Return a weight ``[out, in]`` to train, and the ``[in, out]`` array of the same memory.
 
-    The memory is that of ``coef`` if it lies in this order and may be written.
+    The memory lies as ``[in, out]``; it is that of ``coef`` if it does so and may be written.
     """
-    transposed = _trainable(np.asarray(coef).T)
-    return torch.from_numpy(transposed), transposed.T
-
-
-def shared_weight_by_columns(coef: Any) -> tuple[Tensor, Array]:
-    """Return the same where the memory lies as ``[in, out]``, for sparse rows."""
     own = _trainable(np.asarray(coef))
     return torch.from_numpy(own).t(), own
 

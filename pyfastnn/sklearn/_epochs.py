@@ -17,7 +17,6 @@ from pyfastnn.sklearn._arrays import (
     csr_tensors,
     shared_bias,
     shared_weight,
-    shared_weight_by_columns,
 )
 from pyfastnn.sklearn._solver import Solver
 
@@ -48,7 +47,7 @@ class Epochs:
     """
 
     def __init__(self, estimator: Any, data: Rows, batch_size: int) -> None:
-        parameters = _share_parameters(estimator, sparse.issparse(data.X))
+        parameters = _share_parameters(estimator)
         if not hasattr(estimator, "_optimizer"):
             estimator._optimizer = Solver.start(estimator, parameters)
         self._solver: Solver = estimator._optimizer
@@ -93,14 +92,12 @@ def _train_input(X: Any, dtype: npt.DTypeLike) -> Tensor | _C.TrainInput:
     return as_tensor(X, dtype)
 
 
-def _share_parameters(estimator: Any, is_sparse: bool) -> list[Tensor]:
+def _share_parameters(estimator: Any) -> list[Tensor]:
     """Return weight 0, bias 0, weight 1, ... in the memory of the estimator's own arrays."""
     parameters: list[Tensor] = []
     coefs, intercepts = [], []
     for coef, intercept in zip(estimator.coefs_, estimator.intercepts_, strict=True):
-        by_columns = is_sparse and not parameters  # the first layer reads columns of its weight
-        share = shared_weight_by_columns if by_columns else shared_weight
-        weight, shared_coef = share(coef)
+        weight, shared_coef = shared_weight(coef)
         bias, shared_intercept = shared_bias(intercept)
         parameters += [weight, bias]
         coefs.append(shared_coef)

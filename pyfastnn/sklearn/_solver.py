@@ -65,7 +65,7 @@ class Solver:
 
     def plan(self, parameters: Sequence[Tensor], loss: str) -> _C.TrainPlan:
         """Tell C++ what to train, all layers but the last with a ReLU."""
-        # Sparse and dense rows may take turns: the state lies as the parameter does.
+        # A state that scikit-learn or an earlier release left may lie otherwise.
         self.state = [
             [_as_laid_out(moment, parameter) for moment in moments]
             for parameter, moments in zip(parameters, self.state, strict=True)

@@ -114,8 +114,10 @@ void check_network(const std::vector<LayerShape>& shapes, int64_t rows, int64_t 
   engine::Gradients<S> gradients;
   gradients.input = dx_s.data();
   for (size_t l = 0; l < shapes.size(); ++l) {
-    layers.push_back({weights[l].data(), weights[l].view().ld,
-                      shapes[l].bias ? biases[l].data() : nullptr, shapes[l].in, shapes[l].out,
+    layers.push_back({{weights[l].data(), weights[l].view().ld, engine::Layout::kRows},
+                      shapes[l].bias ? biases[l].data() : nullptr,
+                      shapes[l].in,
+                      shapes[l].out,
                       shapes[l].relu});
     output_views.push_back(outputs[l].mutable_view());
     if (shapes[l].relu) activated.push_back(outputs[l].view());
@@ -228,7 +230,8 @@ void check_same_bits(int64_t n, int64_t k, const std::string& type) {
   constexpr int64_t kRows = 613;
   auto x = random_values<S>(kRows * k), w = random_values<S>(n * k), b = random_values<S>(n);
   auto dy = random_values<S>(kRows * n);
-  const std::vector<engine::Layer<S>> layers{{w.data(), k, b.data(), k, n, true}};
+  const std::vector<engine::Layer<S>> layers{
+      {{w.data(), k, engine::Layout::kRows}, b.data(), k, n, true}};
   auto run = [&](int64_t first, int64_t rows) {
     std::vector<S> y(rows * n);
     engine::forward<S>(layers, rows, {x.data() + first * k, k}, {{y.data(), n}});
@@ -286,8 +289,9 @@ int main() {
     check_type<double>("float64");
     check_type<engine::BFloat16>("bfloat16");
     check_type<engine::Half>("float16");
-    test::check_training();
-    test::check_sparse();
+    for (const auto check :
+         {test::check_training, test::check_columns, test::check_zeros, test::check_sparse})
+      check();
     std::printf("%s: %lld checks so far\n", isa.c_str(), static_cast<long long>(checks));
   }
   std::printf("%lld passed, %lld failed\n", static_cast<long long>(checks - failures),

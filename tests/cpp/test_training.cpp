@@ -26,9 +26,14 @@ std::vector<T> stored(const Numbers& numbers) {
   return values;
 }
 
+// Of W[out, in] in memory.
+int64_t place(int64_t i, const LayerShape& shape, bool by_columns) {
+  return by_columns ? i % shape.in * shape.out + i / shape.in : i;
+}
+
 template <class S>
-void check_step(const std::vector<LayerShape>& shapes, int64_t rows, bool keep,
-                const std::string& name, bool weighs = false) {
+void check_layout(const std::vector<LayerShape>& shapes, int64_t rows, bool keep, bool by_columns,
+                  const std::string& name, bool weighs) {
   using P = engine::Accumulator<S>;
   reference::Network net{shapes, {}, {}};
   std::vector<std::vector<P>> weights, biases;
@@ -37,6 +42,8 @@ void check_step(const std::vector<LayerShape>& shapes, int64_t rows, bool keep,
     net.weights.push_back(integers(shape.in * shape.out, 1));
     net.biases.push_back(integers(shape.out, 1));
     weights.push_back(stored<P>(net.weights.back()));
+    for (int64_t i = 0; i < shape.in * shape.out; ++i)
+      reference::set(weights.back()[place(i, shape, by_columns)], net.weights.back()[i]);
     biases.push_back(stored<P>(net.biases.back()));
   }
   engine::UpdateRule rule;
@@ -46,7 +53,7 @@ void check_step(const std::vector<LayerShape>& shapes, int64_t rows, bool keep,
     engine::Parameter<P> weight{weights[l].data(), in * out, true, true, rule, {}};
     engine::Parameter<P> b;
     if (bias) b = {biases[l].data(), out, true, true, rule, {}};
-    layers.push_back({in, out, relu, weight, b});
+    layers.push_back({in, out, relu, weight, b, by_columns});
   }
   const int64_t in = shapes.front().in, out = shapes.back().out;
   const Numbers x = integers(rows * in, 1), targets = integers(rows * out, 1);
@@ -87,14 +94,21 @@ void check_step(const std::vector<LayerShape>& shapes, int64_t rows, bool keep,
   for (size_t l = 0; l < shapes.size(); ++l) {
     bool right = true;
     for (size_t i = 0; i < weights[l].size(); ++i)
-      right =
-          right && static_cast<double>(weights[l][i]) == net.weights[l][i] - grads.weights[l][i];
+      right = right && static_cast<double>(weights[l][place(i, shapes[l], by_columns)]) ==
+                           net.weights[l][i] - grads.weights[l][i];
     test::expect(right, name + " weight of layer " + std::to_string(l));
     right = true;
     for (size_t i = 0; shapes[l].bias && i < biases[l].size(); ++i)
       right = right && static_cast<double>(biases[l][i]) == net.biases[l][i] - grads.biases[l][i];
     test::expect(right, name + " bias of layer " + std::to_string(l));
   }
+}
+
+template <class S>
+void check_step(const std::vector<LayerShape>& shapes, int64_t rows, bool keep,
+                const std::string& name, bool weighs = false) {
+  check_layout<S>(shapes, rows, keep, false, name, weighs);
+  check_layout<S>(shapes, rows, keep, true, name + " by columns", weighs);
 }
 
 template <class S>

@@ -115,7 +115,7 @@ struct Backward {
     std::vector<PackJob<S>> jobs;
     for (int64_t l = top; l >= 0 && needs_dgrad(l); --l) {
       const Layer<S>& layer = layers[l];
-      jobs.push_back({{layer.weight, layer.ld_weight, Layout::kRows}, layer.out, layer.in});
+      jobs.push_back({layer.weight, layer.out, layer.in});
     }
     packed = pack_operands(kernels, jobs, scratch);
   }
@@ -166,7 +166,8 @@ struct Backward {
 
   void add_tasks(int64_t l, int64_t work, int threads, std::vector<WgradTask>& tasks) const {
     const Layer<S>& layer = layers[l];
-    const auto [rows, columns] = weight_parts(kernels, layer, layer_work(l), work, threads);
+    const auto [rows, columns] =
+        weight_parts(kernels, layer.out, layer.in, layer_work(l), work, threads);
     for (int64_t i = 0; i < rows; ++i) {
       for (int64_t j = 0; j < columns; ++j) {
         tasks.push_back(
@@ -183,7 +184,8 @@ struct Backward {
 
   Gemm<S> wgrad_of(int64_t l) const {
     const Matrix<const S> h = rows_from(l == 0 ? input : outputs[l - 1], begin);
-    Gemm<S> args = wgrad(layers[l], rows, as_const(dz[l]), h, gradients.weights[l], layers[l].in);
+    Gemm<S> args = wgrad(layers[l].out, layers[l].in, rows, as_const(dz[l]), h,
+                         gradients.weights[l], layers[l].in);
     args.first = begin == 0;
     args.last = is_last_part();
     args.sums = weight_sums[l];

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "zeros.h"
+
 namespace pyfastnn::engine {
 namespace {
 
-// A block of A, [rows, one block of k], stays in this much of the L2 cache, and a block of packed B
-// in that much.
-constexpr int64_t kABlockBytes = 128 * 1024;
+// A block of packed B stays in this much of the L2 cache.
 constexpr int64_t kBBlockBytes = 512 * 1024;
 
 // A in layout kColumns whose rows lie far apart is packed for so many panels of B: every step along
@@ -100,6 +100,7 @@ class BlockLoops {
   void run_columns(Range columns) {
     Scratch::Frame frame(scratch_);
     set_partial(columns);
+    Zeros<S> zeros(kernels_, args_, rows_, columns, scratch_);
     const bool one_block = rows_per_block_ >= rows_.size();
     // The kernel for a B^T that is read as it lies goes through the blocks itself.
     const int64_t steps = reads_transposed_ ? 1 : k_blocks_.count;
@@ -116,7 +117,7 @@ class BlockLoops {
       reserve_b(columns);
       for (int64_t i = rows_.begin; i < rows_.end; i += rows_per_block_) {
         Scratch::Frame row_frame(scratch_);
-        run_panels({i, std::min(i + rows_per_block_, rows_.end)}, columns);
+        run_panels({i, std::min(i + rows_per_block_, rows_.end)}, columns, zeros);
       }
     }
   }
@@ -133,14 +134,16 @@ class BlockLoops {
   }
 
   // jr loop: panels of B.
-  void run_panels(Range rows, Range columns) {
+  void run_panels(Range rows, Range columns, Zeros<S>& zeros) {
     panel_.m = rows.size();
     const bool first_rows = rows.begin == rows_.begin;
     set_a(rows);
+    zeros.search_a(panel_);
     for (int64_t j = columns.begin; j < columns.end; j += width_) {
       panel_.n = std::min(width_, columns.end - j);
       set_b(j, static_cast<char*>(b_buffer_) + (j - columns.begin) / width_ * b_slot_bytes_,
             first_rows);
+      zeros.search_b(panel_);
       if (partial_.data != nullptr) {
         panel_.partial =
             partial_.data + (rows.begin - rows_.begin) * partial_.ld + (j - columns.begin);
@@ -272,14 +275,6 @@ class BlockLoops {
 }  // namespace
 
 template <class S>
-int64_t rows_in_cache(const Kernels<S>& kernels, int64_t k, Order order) {
-  const KBlocks blocks(k, kernels.k_per_unit, order);
-  const int64_t units = std::max<int64_t>(16, divide_up(blocks.size, kernels.k_per_unit));
-  return round_up(std::clamp<int64_t>(kABlockBytes / (units * kernels.unit_bytes), 48, 480),
-                  kernels.max_rows[kPanelVectors]);
-}
-
-template <class S>
 void gemm(const Kernels<S>& kernels, const Gemm<S>& args, Range rows, Range columns) {
   if (rows.size() <= 0 || columns.size() <= 0) return;
   Scratch& scratch = Scratch::of_this_thread();
@@ -287,9 +282,7 @@ void gemm(const Kernels<S>& kernels, const Gemm<S>& args, Range rows, Range colu
   BlockLoops<S>(kernels, args, rows, scratch).run(columns);
 }
 
-#define PYFASTNN_INSTANTIATE(S)                                      \
-  template int64_t rows_in_cache(const Kernels<S>&, int64_t, Order); \
-  template void gemm(const Kernels<S>&, const Gemm<S>&, Range, Range);
+#define PYFASTNN_INSTANTIATE(S) template void gemm(const Kernels<S>&, const Gemm<S>&, Range, Range);
 PYFASTNN_INSTANTIATE(float)
 PYFASTNN_INSTANTIATE(double)
 PYFASTNN_INSTANTIATE(BFloat16)

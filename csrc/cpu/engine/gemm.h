@@ -3,6 +3,8 @@
 // Sums are made in the order of k_blocks.h.
 #pragma once
 
+#include <algorithm>
+
 #include "pack.h"
 #include "scratch.h"
 
@@ -32,9 +34,15 @@ struct Gemm {
   int64_t ld_wanted = 0;
 };
 
-// Rows of A that one block of k keeps in the L2 cache.
+// Rows of A so that [rows, one block of k] stays in so much of the L2 cache.
+inline constexpr int64_t kABlockBytes = 128 * 1024;
 template <class S>
-int64_t rows_in_cache(const Kernels<S>& kernels, int64_t k, Order order);
+int64_t rows_in_cache(const Kernels<S>& kernels, int64_t k, Order order) {
+  const KBlocks blocks(k, kernels.k_per_unit, order);
+  const int64_t units = std::max<int64_t>(16, divide_up(blocks.size, kernels.k_per_unit));
+  return round_up(std::clamp<int64_t>(kABlockBytes / (units * kernels.unit_bytes), 48, 480),
+                  kernels.max_rows[kPanelVectors]);
+}
 
 template <class S>
 void gemm(const Kernels<S>& kernels, const Gemm<S>& args, Range rows, Range columns);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels.h"
+
 namespace pyfastnn::engine {
 namespace {
 
@@ -9,7 +11,7 @@ namespace {
 // have 1.1. Chains are shorter than their block, so theirs may be longer; that makes up for adding
 // up the chains (1024-1024, batch 1024, Zen 4: 20.9 -> 20.3 ms).
 constexpr int64_t kMaxBlock = 256;
-constexpr int64_t kMaxBlockOfChains = 512;
+constexpr int64_t kMaxBlockOfChains = kMaxUnits;
 
 // Sums of so few units are one chain whatever the order: chains of a few units cost more to add up
 // than they save (68-64, batch 1024: 86 -> 92 us).

@@ -52,6 +52,9 @@ struct PanelArgs {
   int64_t a_tile;  // 0, or: A is packed by register tiles, RowTiles(m, tile_rows), so many units
                    // apart: A(i, p) of tile t at a[t * a_tile + p * lda + i - first row of t]
   int64_t tile_rows;
+  const int32_t* lists;  // null: tiles are summed over all units of k. Else tile t of RowTiles(m,
+                         // tile_rows) over those in the list at lists + t * list_step
+  int64_t list_step;
   const void* b;  // units; B(p, j) at b[p * ldb + j] (kRows): columns up to the next multiple of
                   // `lanes` are readable
   int64_t ldb;    // or at b[j * ldb + p] (kColumns): only in_chains and n a
@@ -72,6 +75,20 @@ struct PanelArgs {
   const Accumulator<S>* wanted;  // [m, n] or null: fetched into the cache, for the caller
   int64_t ld_wanted;
 };
+
+// Units of k in a block, at most, and chains in it.
+inline constexpr int64_t kMaxUnits = 512;
+inline constexpr int kMaxChains = 4;
+
+// A list of units of k: [kMaxChains] how many of each chain, then the units chain by chain,
+// ascending. Or the first of these numbers is kAllUnits, for a list that would cost more than it
+// saves.
+inline constexpr int32_t kAllUnits = -1;
+inline bool is_worth_a_list(int64_t units, int64_t all) { return units * 8 <= all * 7; }
+inline int64_t list_all(int64_t all, int32_t* list) {
+  *list = kAllUnits;
+  return all;
+}
 
 // A matrix kernel holds at most this many vectors of B in registers; wider panels serve very small
 // m.
@@ -137,6 +154,14 @@ struct Kernels {
   void (*pack_plain)(const S* src, int64_t ld, int64_t k, int64_t n, void* dst, int64_t width);
   // A(i, p) = src[i * ld + p] -> dst[m][ld_dst units].
   void (*pack_rows)(const S* src, int64_t ld, int64_t m, int64_t k, void* dst, int64_t ld_dst);
+
+  // For every tile of A: the list of the units of k in which it is not all zero. The list of those
+  // in which B, in layout kRows, is not. Return how many there are; all, without lists, if hardly a
+  // zero is in the first quarter of the tiles. B is in one chain.
+  int64_t (*list_a)(const PanelArgs<S>&, int32_t* lists);
+  int64_t (*list_b)(const PanelArgs<S>&, int32_t* list);
+  // Whether p[rows, n] has neither infinity nor NaN.
+  bool (*is_finite)(const S* p, int64_t ld, int64_t rows, int64_t n);
 
   // dst = y <= 0 ? 0 : src, element-wise on [m, n].
   void (*mask_rows)(const S* src, int64_t ld_src, const S* y, int64_t ld_y, int64_t m, int64_t n,

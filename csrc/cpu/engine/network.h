@@ -16,9 +16,8 @@ namespace pyfastnn::engine {
 
 template <class S>
 struct Layer {
-  const S* weight;  // W [out, in], rows ld_weight elements apart
-  int64_t ld_weight;
-  const S* bias;  // b [out], or null
+  Operand<S> weight;  // W [out, in]
+  const S* bias;      // b [out], or null
   int64_t in, out;
   bool relu;
 };

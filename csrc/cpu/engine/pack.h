@@ -2,6 +2,8 @@
 // vectors one after the other.
 #pragma once
 
+#include <utility>
+
 #include "k_blocks.h"
 #include "kernels.h"
 
@@ -17,6 +19,12 @@ struct Operand {
   int64_t ld;
   Layout layout;
 };
+
+template <class S>
+Operand<S> transposed(const Operand<S>& operand) {
+  const bool by_rows = operand.layout == Layout::kRows;
+  return {operand.data, operand.ld, by_rows ? Layout::kColumns : Layout::kRows};
+}
 
 // Rows at a multiple of 2 KB from each other fall into so few sets of the L1 cache (64 sets of 64
 // bytes) that a tile of more rows than a set has ways evicts itself.
@@ -44,11 +52,20 @@ bool lies_in_units(const Kernels<S>& kernels, const Operand<S>& operand, int64_t
              0;
 }
 
+// Whether operand(i, j) has neither infinity nor NaN.
+template <class S>
+bool is_finite(const Kernels<S>& kernels, const Operand<S>& operand, Range i, Range j) {
+  if (operand.layout == Layout::kColumns) std::swap(i, j);
+  return kernels.is_finite(operand.data + i.begin * operand.ld + j.begin, operand.ld, i.size(),
+                           j.size());
+}
+
 // All of B in panels; made once and shared by all threads that multiply with it.
 template <class S>
 struct PackedOperand {
   const void* data;
   int64_t panel_bytes;
+  bool is_finite = false;  // known to have neither infinity nor NaN
 };
 
 template <class S>

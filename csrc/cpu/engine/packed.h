@@ -19,7 +19,7 @@ class PackedNetwork {
   void forward(int64_t rows, Matrix<const S> input, Matrix<S> output) const;
 
   int64_t depth() const { return static_cast<int64_t>(layers_.size()); }
-  // `weight` is null: see unpack.
+  // Its weight has no data: see unpack.
   const Layer<S>& layer(int64_t index) const { return layers_[index]; }
   // W of a layer, [out, in], as it was given.
   void unpack(int64_t index, S* weight) const;

@@ -16,7 +16,7 @@ Gemm<S> fprop(const Layer<S>& layer, int64_t rows, Matrix<const S> input, Matrix
   args.n = layer.out;
   args.k = layer.in;
   args.a = {input.data, input.ld, Layout::kRows};
-  args.b = {layer.weight, layer.ld_weight, Layout::kColumns};  // B = W^T
+  args.b = transposed(layer.weight);
   args.order = kFpropOrder;
   args.c = output.data;
   args.ldc = output.ld;
@@ -34,7 +34,7 @@ Gemm<S> dgrad(const Layer<S>& layer, int64_t rows, Matrix<const S> dz, Matrix<S>
   args.n = layer.in;
   args.k = layer.out;
   args.a = {dz.data, dz.ld, Layout::kRows};
-  args.b = {layer.weight, layer.ld_weight, Layout::kRows};
+  args.b = layer.weight;
   args.c = dx.data;
   args.ldc = dx.ld;
   args.mask = mask.data;
@@ -42,16 +42,17 @@ Gemm<S> dgrad(const Layer<S>& layer, int64_t rows, Matrix<const S> dz, Matrix<S>
   return args;
 }
 
-// dW = dZ^T X, summed over the rows; into dw, rows of which lie ld_dw elements apart.
+// dW[m, n] = left^T right, summed over the rows: dZ^T X, or X^T dZ for a W that lies by columns;
+// into dw, rows of which lie ld_dw elements apart.
 template <class S>
-Gemm<S> wgrad(const Layer<S>& layer, int64_t rows, Matrix<const S> dz, Matrix<const S> x, S* dw,
-              int64_t ld_dw) {
+Gemm<S> wgrad(int64_t m, int64_t n, int64_t rows, Matrix<const S> left, Matrix<const S> right,
+              S* dw, int64_t ld_dw) {
   Gemm<S> args{};
-  args.m = layer.out;
-  args.n = layer.in;
+  args.m = m;
+  args.n = n;
   args.k = rows;
-  args.a = {dz.data, dz.ld, Layout::kColumns};
-  args.b = {x.data, x.ld, Layout::kRows};
+  args.a = {left.data, left.ld, Layout::kColumns};
+  args.b = {right.data, right.ld, Layout::kRows};
   args.c = dw;
   args.ldc = ld_dw;
   return args;

@@ -67,19 +67,20 @@ int64_t balanced_tile(const Kernels<S>& kernels, int64_t rows, int64_t tile, int
   return divide_up(rows, tiles);
 }
 
-// In how many parts of its rows and columns dW of a layer is divided between threads: about four
-// tasks a thread in all, so that threads finish together. Few panels: rows are divided as well.
+// In how many parts of its rows and columns dW[m, n] of a layer is divided between threads: about
+// four tasks a thread in all, so that threads finish together. Few panels: rows are divided as
+// well.
 struct WeightParts {
   int64_t rows, columns;
 };
-template <class S, class Layer>
-WeightParts weight_parts(const Kernels<S>& kernels, const Layer& layer, int64_t layer_work,
+template <class S>
+WeightParts weight_parts(const Kernels<S>& kernels, int64_t m, int64_t n, int64_t layer_work,
                          int64_t work, int threads) {
   const int64_t wanted =
       threads == 1 ? 1 : divide_up(4 * threads * layer_work, std::max<int64_t>(1, work));
-  const int64_t panels = std::max<int64_t>(1, panel_count(kernels, layer.in));
+  const int64_t panels = std::max<int64_t>(1, panel_count(kernels, n));
   const int64_t columns = std::clamp<int64_t>(wanted, 1, panels);
-  const int64_t most = std::max<int64_t>(1, divide_up(layer.out, 24));
+  const int64_t most = std::max<int64_t>(1, divide_up(m, 24));
   return {std::clamp<int64_t>(divide_up(wanted, columns), 1, most), columns};
 }
 
@@ -93,8 +94,7 @@ struct PackJob {
 template <class S, class Layers>
 std::vector<PackJob<S>> fprop_jobs(const Layers& layers) {
   std::vector<PackJob<S>> jobs;
-  for (const auto& layer : layers)
-    jobs.push_back({{layer.weight, layer.ld_weight, Layout::kColumns}, layer.in, layer.out});
+  for (const auto& layer : layers) jobs.push_back({transposed(layer.weight), layer.in, layer.out});
   return jobs;
 }
 

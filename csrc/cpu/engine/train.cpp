@@ -96,19 +96,27 @@ class Step {
   // The layer in the type that is computed with.
   Layer<S> computed(int64_t l) {
     const TrainedLayer<P>& layer = layers_[l];
+    const S* bias;
+    Operand<S> weight{nullptr, layer.by_columns ? layer.out : layer.in,
+                      layer.by_columns ? Layout::kColumns : Layout::kRows};
     if constexpr (std::is_same_v<S, P>) {
-      return {layer.weight.data, layer.in, layer.bias.data, layer.in, layer.out, layer.relu};
+      weight.data = layer.weight.data;
+      bias = layer.bias.data;
     } else {
-      S* weight = scratch_.take_array<S>(layer.out * layer.in);
-      S* bias = layer.bias.data == nullptr ? nullptr : scratch_.take_array<S>(layer.out);
-      const int threads = threads_for(8 * layer.out * layer.in);
-      parallel_tasks(threads, threads, [&](int64_t task) {
-        const Range range = part(layer.out * layer.in, 64, threads, task);
-        kernels_.round(layer.weight.data + range.begin, range.size(), weight + range.begin);
-      });
-      if (bias != nullptr) kernels_.round(layer.bias.data, layer.out, bias);
-      return {weight, layer.in, bias, layer.in, layer.out, layer.relu};
+      weight.data = rounded(layer.weight.data, layer.out * layer.in);
+      bias = layer.bias.data == nullptr ? nullptr : rounded(layer.bias.data, layer.out);
     }
+    return {weight, bias, layer.in, layer.out, layer.relu};
+  }
+
+  const S* rounded(const P* values, int64_t count) {
+    S* result = scratch_.take_array<S>(count);
+    const int threads = threads_for(8 * count);
+    parallel_tasks(threads, threads, [&](int64_t task) {
+      const Range range = part(count, 64, threads, task);
+      kernels_.round(values + range.begin, range.size(), result + range.begin);
+    });
+    return result;
   }
 
   // ---- forward, loss and data gradients: rows do not know each other ----
@@ -134,7 +142,7 @@ class Step {
     if (!by_tiles_) return;
     std::vector<PackJob<S>> jobs = fprop_jobs<S>(net_);
     for (int64_t l = lowest_dgrad(); l <= top_; ++l)
-      jobs.push_back({{net_[l].weight, net_[l].ld_weight, Layout::kRows}, net_[l].out, net_[l].in});
+      jobs.push_back({net_[l].weight, net_[l].out, net_[l].in});
     packed_ = pack_operands(kernels_, jobs, scratch_);
   }
 

@@ -41,7 +41,7 @@ template <class P>
 struct TrainedLayer {
   int64_t in, out;
   bool relu;
-  Parameter<P> weight, bias;
+  Parameter<P> weight, bias;  // the weight and its state lie as [out, in], by_columns as [in, out]
   bool by_columns = false;
   bool needs_gradient() const { return weight.needs_gradient || bias.needs_gradient; }
 };

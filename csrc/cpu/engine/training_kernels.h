@@ -27,16 +27,16 @@ struct LossArgs {
 };
 
 // The gradient of a block [rows, n] of a parameter: as it lies, or, where it is a product of so few
-// rows of the batch that writing it down would cost more than itself, dZ^T X.
+// rows of the batch that writing it down would cost more than itself, left^T right.
 template <class P>
 struct Gradient {
   const P* data;  // null: the product
   int64_t ld;
   int64_t batch_rows = 0;
-  const P* dz = nullptr;  // [batch_rows, rows]
-  int64_t ld_dz = 0;
-  const P* x = nullptr;  // [batch_rows, n]
-  int64_t ld_x = 0;
+  const P* left = nullptr;  // [batch_rows, rows]
+  int64_t ld_left = 0;
+  const P* right = nullptr;  // [batch_rows, n]
+  int64_t ld_right = 0;
 };
 
 // `rows` rows of n elements, ld apart in the parameter and its state. Gradients are scaled by

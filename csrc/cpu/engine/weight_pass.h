@@ -12,11 +12,11 @@
 
 namespace pyfastnn::engine {
 
-// A block of dW that is turned into an update while it is in the L2 cache, and the columns of X
-// that it is made from: for up to 16 rows of the batch X alone, since writing dW would be all the
-// work.
+// A block of dW that is turned into an update while it is in the L2 cache, and the columns of X (or
+// dZ) that it is made from: for up to 16 rows of the batch these alone, since writing dW would be
+// all the work.
 inline constexpr int64_t kBlockBytes = 128 * 1024;
-inline constexpr int64_t kXBytes = 256 * 1024;
+inline constexpr int64_t kBBytes = 256 * 1024;
 inline constexpr int64_t kShortRows = 16;
 
 // What is known of the part when rows have gone forward and back.
@@ -52,12 +52,12 @@ class WeightPass {
     std::vector<WeightTask> tasks;
     for (int64_t l = part_.low; l <= top(); ++l) {
       if (!part_.layers[l].needs_gradient()) continue;
-      const auto [rows, columns] =
-          weight_parts(part_.kernels, part_.layers[l], weight_work(l), work, threads);
+      const auto [m, n] = shape(l);
+      const auto [rows, columns] = weight_parts(part_.kernels, m, n, weight_work(l), work, threads);
       for (int64_t i = 0; i < rows; ++i) {
         for (int64_t j = 0; j < columns; ++j) {
-          tasks.push_back({l, part(part_.layers[l].out, 1, rows, i),
-                           part(part_.layers[l].in, panel_width(part_.kernels), columns, j)});
+          tasks.push_back(
+              {l, part(m, 1, rows, i), part(n, panel_width(part_.kernels), columns, j)});
         }
       }
     }
@@ -66,12 +66,29 @@ class WeightPass {
   }
 
  private:
-  // A part of dW of a layer: rows of out, columns of in. The part that has column 0 makes that part
-  // of db too.
+  // A part of dW of a layer as the weight lies: rows of out and columns of in, or the other way
+  // round. The parts that have input 0 make db too.
   struct WeightTask {
     int64_t layer;
-    Range out, in;
+    Range rows, columns;
   };
+
+  // Of dW as it lies.
+  struct Shape {
+    int64_t m, n;
+  };
+  Shape shape(int64_t l) const {
+    const TrainedLayer<P>& layer = part_.layers[l];
+    return layer.by_columns ? Shape{layer.in, layer.out} : Shape{layer.out, layer.in};
+  }
+
+  // dW = left^T right.
+  Matrix<const S> left(int64_t l) const {
+    return part_.layers[l].by_columns ? part_.inputs[l] : as_const(part_.dz[l]);
+  }
+  Matrix<const S> right(int64_t l) const {
+    return part_.layers[l].by_columns ? as_const(part_.dz[l]) : part_.inputs[l];
+  }
 
   int64_t weight_work(int64_t l) const {
     if (part_.layers[l].weight.needs_gradient)
@@ -90,40 +107,42 @@ class WeightPass {
         update_by_blocks(task, own);
       }
     }
-    if (part_.layers[task.layer].bias.needs_gradient && task.in.begin == 0) sum_biases(task, own);
+    const bool by_columns = part_.layers[task.layer].by_columns;
+    const Range in = by_columns ? task.rows : task.columns,
+                out = by_columns ? task.columns : task.rows;
+    if (part_.layers[task.layer].bias.needs_gradient && in.begin == 0)
+      sum_biases(task.layer, out, own);
   }
 
-  // dW[out, in] (+)= of this part, to `to` whose rows lie `ld` apart. `packed`: X[:, in], or null.
-  // `weights`: W[out, in] if it will be wanted next.
-  void multiply_weights(int64_t l, Range out, Range in, P* to, int64_t ld, bool first,
+  // dW[rows, columns] (+)= of this part, to `to` whose rows lie `ld` apart. `packed`: right[:,
+  // columns], or null. `weights`: W[rows, columns] if it will be wanted next.
+  void multiply_weights(int64_t l, Range rows, Range columns, P* to, int64_t ld, bool first,
                         const PackedOperand<S>* packed = nullptr,
                         const P* weights = nullptr) const {
-    const Matrix<const S> x = part_.inputs[l];
-    Gemm<S> args =
-        wgrad<S>(part_.net[l], part_.rows, {part_.dz[l].data + out.begin, part_.dz[l].ld},
-                 {x.data + in.begin, x.ld}, reinterpret_cast<S*>(to), ld);
-    args.m = out.size();
-    args.n = in.size();
+    const Matrix<const S> a = left(l), b = right(l);
+    Gemm<S> args = wgrad<S>(rows.size(), columns.size(), part_.rows, {a.data + rows.begin, a.ld},
+                            {b.data + columns.begin, b.ld}, reinterpret_cast<S*>(to), ld);
     args.first = first;
     args.b_packed = packed;
     args.wanted = weights;
-    args.ld_wanted = part_.layers[l].in;
+    args.ld_wanted = shape(l).n;
     if constexpr (!std::is_same_v<S, P>) {
       args.n = ld;  // sums in P: [m, n]
       args.sums = to;
       args.last = false;
     }
-    gemm(part_.kernels, args, {0, out.size()}, {0, in.size()});
+    gemm(part_.kernels, args, {0, rows.size()}, {0, columns.size()});
   }
 
   void sum_weights(const WeightTask& task) const {
     const TrainedLayer<P>& layer = part_.layers[task.layer];
+    const int64_t n = shape(task.layer).n;
     P* sums = part_.sums[2 * task.layer];
-    const int64_t corner = task.out.begin * layer.in + task.in.begin;
-    multiply_weights(task.layer, task.out, task.in, sums + corner, layer.in, part_.is_first);
+    const int64_t corner = task.rows.begin * n + task.columns.begin;
+    multiply_weights(task.layer, task.rows, task.columns, sums + corner, n, part_.is_first);
     if (part_.is_last && part_.updates && layer.weight.is_updated) {
-      update_block(layer.weight, corner, task.out.size(), task.in.size(), layer.in,
-                   {sums + corner, layer.in}, 1);
+      update_block(layer.weight, corner, task.rows.size(), task.columns.size(), n,
+                   {sums + corner, n}, 1);
     }
   }
 
@@ -131,33 +150,33 @@ class WeightPass {
   // and flat, so that parameters are read and written in long pieces.
   void update_by_blocks(const WeightTask& task, Scratch& own) const {
     const TrainedLayer<P>& layer = part_.layers[task.layer];
-    if (!layer.weight.is_updated || task.out.size() == 0 || task.in.size() == 0) return;
-    const int64_t batch = std::max<int64_t>(1, part_.rows);
+    if (!layer.weight.is_updated || task.rows.size() == 0 || task.columns.size() == 0) return;
+    const int64_t batch = std::max<int64_t>(1, part_.rows), n = shape(task.layer).n;
     if constexpr (std::is_same_v<S, P>) {
       if (part_.rows <= kShortRows) {
-        update_by_columns(task, columns_in(kXBytes, batch), own);
+        update_by_columns(task, columns_in(kBBytes, batch), own);
         return;
       }
     }
-    const bool packs = task.out.size() > kRowsWorthPacking;
-    const int64_t columns =
-        std::min(task.in.size(), columns_in(kXBytes, packs ? batch : task.out.size()));
+    const bool packs = task.rows.size() > kRowsWorthPacking;
+    const int64_t width =
+        std::min(task.columns.size(), columns_in(kBBytes, packs ? batch : task.rows.size()));
     const int64_t tile = part_.kernels.max_rows[kPanelVectors];
-    const int64_t flat = kBlockBytes / (columns * static_cast<int64_t>(sizeof(P)));
-    const int64_t rows =
-        std::min(task.out.size(), packs ? std::max(tile, flat / tile * tile) : task.out.size());
-    P* block = own.take_array<P>(rows * columns);
-    for (int64_t j = task.in.begin; j < task.in.end; j += columns) {
+    const int64_t flat = kBlockBytes / (width * static_cast<int64_t>(sizeof(P)));
+    const int64_t height =
+        std::min(task.rows.size(), packs ? std::max(tile, flat / tile * tile) : task.rows.size());
+    P* block = own.take_array<P>(height * width);
+    for (int64_t j = task.columns.begin; j < task.columns.end; j += width) {
       Scratch::Frame frame(own);
-      const Range in{j, std::min(j + columns, task.in.end)};
-      const PackedOperand<S> x = packs ? pack_input(task.layer, in, own) : PackedOperand<S>{};
-      for (int64_t i = task.out.begin; i < task.out.end; i += rows) {
-        const Range out{i, std::min(i + rows, task.out.end)};
+      const Range columns{j, std::min(j + width, task.columns.end)};
+      const PackedOperand<S> b = packs ? pack_right(task.layer, columns, own) : PackedOperand<S>{};
+      for (int64_t i = task.rows.begin; i < task.rows.end; i += height) {
+        const Range rows{i, std::min(i + height, task.rows.end)};
         // The parameters come from memory while their gradient is made.
-        multiply_weights(task.layer, out, in, block, in.size(), /*first=*/true,
-                         packs ? &x : nullptr, layer.weight.data + i * layer.in + j);
-        update_block(layer.weight, i * layer.in + j, out.size(), in.size(), layer.in,
-                     {block, in.size()}, 1);
+        multiply_weights(task.layer, rows, columns, block, columns.size(), /*first=*/true,
+                         packs ? &b : nullptr, layer.weight.data + i * n + j);
+        update_block(layer.weight, i * n + j, rows.size(), columns.size(), n,
+                     {block, columns.size()}, 1);
       }
     }
   }
@@ -168,56 +187,58 @@ class WeightPass {
     return std::max<int64_t>(1, bytes / (depth * static_cast<int64_t>(sizeof(P)) * panel)) * panel;
   }
 
-  // Columns of X in panels, for all blocks of rows of dW.
-  PackedOperand<S> pack_input(int64_t l, Range in, Scratch& own) const {
+  // Columns of the right operand in panels, for all blocks of rows of dW.
+  PackedOperand<S> pack_right(int64_t l, Range columns, Scratch& own) const {
     const Kernels<S>& kernels = part_.kernels;
-    const Operand<S> x{part_.inputs[l].data + in.begin, part_.inputs[l].ld, Layout::kRows};
-    const int64_t panels = panel_count(kernels, in.size()),
+    const Matrix<const S> b = right(l);
+    const Operand<S> operand{b.data + columns.begin, b.ld, Layout::kRows};
+    const int64_t panels = panel_count(kernels, columns.size()),
                   bytes = panel_bytes(kernels, part_.rows);
     void* packed = own.take(panels * bytes);
     for (int64_t panel = 0; panel < panels; ++panel)
-      pack_panel(kernels, x, part_.rows, in.size(), panel, packed);
+      pack_panel(kernels, operand, part_.rows, columns.size(), panel, packed);
     return {packed, bytes};
   }
 
   // Few rows: the gradient is not even a block, it becomes an update in the registers.
-  void update_by_columns(const WeightTask& task, int64_t columns, Scratch& own) const {
+  void update_by_columns(const WeightTask& task, int64_t width, Scratch& own) const {
     const TrainedLayer<P>& layer = part_.layers[task.layer];
-    const Matrix<S> dz = part_.dz[task.layer];
-    const Matrix<const S> input = part_.inputs[task.layer];
+    const Matrix<const S> a = left(task.layer), right_side = right(task.layer);
+    const int64_t n = shape(task.layer).n;
     // Rows that share cache sets are copied apart.
-    const bool copies =
-        part_.rows > kCacheWays && rows_conflict(Operand<S>{input.data, input.ld, Layout::kRows});
-    const int64_t ld = scratch_ld<S>(columns);
+    const bool copies = part_.rows > kCacheWays &&
+                        rows_conflict(Operand<S>{right_side.data, right_side.ld, Layout::kRows});
+    const int64_t ld = scratch_ld<S>(width);
     S* copy = copies ? own.take_array<S>(part_.rows * ld) : nullptr;
-    for (int64_t j = task.in.begin; j < task.in.end; j += columns) {
-      const int64_t n = std::min(columns, task.in.end - j);
-      Matrix<const S> x{input.data + j, input.ld};
+    for (int64_t j = task.columns.begin; j < task.columns.end; j += width) {
+      const int64_t columns = std::min(width, task.columns.end - j);
+      Matrix<const S> b{right_side.data + j, right_side.ld};
       if (copies) {
-        for (int64_t i = 0; i < part_.rows; ++i) std::copy_n(x.data + i * x.ld, n, copy + i * ld);
-        x = {copy, ld};
+        for (int64_t i = 0; i < part_.rows; ++i)
+          std::copy_n(b.data + i * b.ld, columns, copy + i * ld);
+        b = {copy, ld};
       }
-      const Gradient<P> gradient{nullptr, 0,      part_.rows, dz.data + task.out.begin,
-                                 dz.ld,   x.data, x.ld};
-      update_block(layer.weight, task.out.begin * layer.in + j, task.out.size(), n, layer.in,
-                   gradient, 1);
+      const Gradient<P> gradient{nullptr, 0,      part_.rows, a.data + task.rows.begin,
+                                 a.ld,    b.data, b.ld};
+      update_block(layer.weight, task.rows.begin * n + j, task.rows.size(), columns, n, gradient,
+                   1);
     }
   }
 
-  void sum_biases(const WeightTask& task, Scratch& own) const {
-    const TrainedLayer<P>& layer = part_.layers[task.layer];
+  void sum_biases(int64_t l, Range out, Scratch& own) const {
+    const TrainedLayer<P>& layer = part_.layers[l];
     const int64_t before = part_.blocks_before;
-    P* sums = part_.bias_sums[task.layer];
-    column_sums_by_blocks(part_.kernels, as_const(part_.dz[task.layer]), part_.rows, task.out,
+    P* sums = part_.bias_sums[l];
+    column_sums_by_blocks(part_.kernels, as_const(part_.dz[l]), part_.rows, out,
                           sums + before * layer.out, layer.out);
     if (!part_.is_last) return;
-    P* kept = part_.sums[2 * task.layer + 1];
-    P* total = kept != nullptr ? kept + task.out.begin : own.take_array<P>(task.out.size());
-    active_kernels<P>().column_sums(sums + task.out.begin, layer.out,
+    P* kept = part_.sums[2 * l + 1];
+    P* total = kept != nullptr ? kept + out.begin : own.take_array<P>(out.size());
+    active_kernels<P>().column_sums(sums + out.begin, layer.out,
                                     before + row_blocks(part_.kernels, part_.rows).count,
-                                    task.out.size(), total);
+                                    out.size(), total);
     if (part_.updates && layer.bias.is_updated) {
-      update_block(layer.bias, task.out.begin, 1, task.out.size(), 0, {total, 0}, 1);
+      update_block(layer.bias, out.begin, 1, out.size(), 0, {total, 0}, 1);
     }
   }
 

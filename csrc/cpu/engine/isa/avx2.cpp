@@ -26,6 +26,12 @@ PYFASTNN_INLINE __m256d fma(__m256d sum, __m256d a, __m256d b) {
 PYFASTNN_INLINE __m256 square_root(__m256 v) { return _mm256_sqrt_ps(v); }
 PYFASTNN_INLINE __m256d square_root(__m256d v) { return _mm256_sqrt_pd(v); }
 
+template <class V>
+PYFASTNN_INLINE bool has_bits(V v) {
+  const __m256i bits = reinterpret_cast<__m256i>(v);
+  return _mm256_testz_si256(bits, bits) == 0;
+}
+
 // 16 bytes from each of lane[i] + offset.
 PYFASTNN_INLINE __m128 load_lane(const char* p) {
   return _mm_loadu_ps(reinterpret_cast<const float*>(p));
@@ -83,6 +89,7 @@ PYFASTNN_INLINE HalfBits float_to_half(__m256 v) {
 #include "vector-inl.h"
 #include "micro_kernel-inl.h"
 #include "few_rows-inl.h"
+#include "zeros-inl.h"
 #include "panel-inl.h"
 #include "sparse-inl.h"
 #include "pack-inl.h"

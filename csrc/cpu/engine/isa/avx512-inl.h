@@ -20,6 +20,12 @@ PYFASTNN_INLINE __m256d fma(__m256d sum, __m256d a, __m256d b) {
 PYFASTNN_INLINE __m512 square_root(__m512 v) { return _mm512_sqrt_ps(v); }
 PYFASTNN_INLINE __m512d square_root(__m512d v) { return _mm512_sqrt_pd(v); }
 
+template <class V>
+PYFASTNN_INLINE bool has_bits(V v) {
+  const __m512i bits = reinterpret_cast<__m512i>(v);
+  return _mm512_test_epi32_mask(bits, bits) != 0;
+}
+
 // 16 bytes from each of lane[i] + offset. By halves: Zen 4 loads 64 bytes a cycle, whatever part of
 // them is wanted.
 PYFASTNN_INLINE __m128 load_lane(const char* p) {

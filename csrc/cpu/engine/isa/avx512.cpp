@@ -19,6 +19,7 @@ namespace {
 #include "vector-inl.h"
 #include "micro_kernel-inl.h"
 #include "few_rows-inl.h"
+#include "zeros-inl.h"
 #include "panel-inl.h"
 #include "sparse-inl.h"
 #include "pack-inl.h"

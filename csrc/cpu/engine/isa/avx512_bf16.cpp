@@ -32,6 +32,7 @@ PYFASTNN_INLINE __m256 fma(__m256 sum, NarrowPairs a, NarrowPairs b) {
 #include "vector-inl.h"
 #include "micro_kernel-inl.h"
 #include "few_rows-inl.h"
+#include "zeros-inl.h"
 #include "panel-inl.h"
 #include "sparse-inl.h"
 #include "pack-inl.h"

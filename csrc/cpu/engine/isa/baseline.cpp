@@ -30,6 +30,13 @@ PYFASTNN_INLINE F64 square_root(F64 v) {
 }
 
 template <class V>
+PYFASTNN_INLINE bool has_bits(V v) {
+  uint64_t halves[2];
+  __builtin_memcpy(halves, &v, sizeof(halves));
+  return (halves[0] | halves[1]) != 0;
+}
+
+template <class V>
 PYFASTNN_INLINE V load_lanes(const char* const (&lane)[1], int64_t offset) {
   V v;
   __builtin_memcpy(&v, lane[0] + offset, sizeof(v));
@@ -76,6 +83,7 @@ PYFASTNN_INLINE HalfBits float_to_half(F32 v) {
 #include "vector-inl.h"
 #include "micro_kernel-inl.h"
 #include "few_rows-inl.h"
+#include "zeros-inl.h"
 #include "panel-inl.h"
 #include "sparse-inl.h"
 #include "pack-inl.h"

@@ -224,5 +224,6 @@ ChainsKernel<Unit> select_chains_rows(int rows) {
 // Null if they do not fit.
 template <class Unit>
 ChainsKernel<Unit> select_chains(int rows, int vectors) {
+  if (vectors > 2) return nullptr;
   return vectors == 1 ? select_chains_rows<Unit, 1>(rows) : select_chains_rows<Unit, 2>(rows);
 }

@@ -45,13 +45,14 @@ struct SumOf<uint32_t> {
 
 constexpr int kCacheLine = 64;
 
-// tile[m][n] (+)= sum over p ascending of A(m, p) B(p, n), from zero. tile: [MR][NV * lanes],
-// aligned. a_step and b_step lead from p to the next. Meanwhile what lies b_ahead units beyond B is
-// fetched into the L2 cache. The unroll pragmas keep `sums` in registers: without them the array
-// lives in memory (100 instead of 237 GFLOP/s).
-template <class Unit, int NV, int MR, Layout kLayout>
+// tile[m][n] (+)= sum over p ascending of A(m, p) B(p, n), from zero; over k of the p that `list`
+// has where kListed. tile: [MR][NV * lanes], aligned. a_step and b_step lead from p to the next.
+// Meanwhile what lies b_ahead units beyond B is fetched into the L2 cache. The unroll pragmas keep
+// `sums` in registers: without them the array lives in memory (100 instead of 237 GFLOP/s).
+template <class Unit, int NV, int MR, Layout kLayout, bool kListed>
 void micro_kernel(int64_t k, const Unit* a, int64_t lda, int64_t a_step, const Unit* b,
-                  int64_t b_step, int64_t b_ahead, bool add, typename SumOf<Unit>::type* tile) {
+                  int64_t b_step, int64_t b_ahead, const int32_t* list, bool add,
+                  typename SumOf<Unit>::type* tile) {
   using Sum = typename SumOf<Unit>::type;
   Vec<Sum> sums[MR][NV];
 #pragma GCC unroll 16
@@ -66,20 +67,23 @@ void micro_kernel(int64_t k, const Unit* a, int64_t lda, int64_t a_step, const U
   for (int g = 0; g < (MR + 3) / 4; ++g)
     group[g] = a + (kLayout == Layout::kRows ? 4 * g * lda : 4 * g);
   for (int64_t p = 0; p < k; ++p) {
+    const int64_t at = kListed ? list[p] : 0;
+    const Unit* b_row = b + at * b_step;
     Vec<Unit> row[NV];
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
-      row[v] = load_vector<Unit>(b + v * kLanes<Unit>);
+      row[v] = load_vector<Unit>(b_row + v * kLanes<Unit>);
       if (v * kVectorBytes % kCacheLine == 0)
-        __builtin_prefetch(b + b_ahead + v * kLanes<Unit>, /*write=*/0, /*locality=*/2);
+        __builtin_prefetch(b_row + b_ahead + v * kLanes<Unit>, /*write=*/0, /*locality=*/2);
     }
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m) {
       const int64_t offset = kLayout == Layout::kRows ? (m % 4) * lda : m % 4;
-      const Vec<Unit> value = broadcast<Unit>(group[m / 4][offset]);
+      const Vec<Unit> value = broadcast<Unit>(group[m / 4][offset + at * a_step]);
 #pragma GCC unroll 8
       for (int v = 0; v < NV; ++v) sums[m][v] = fma(sums[m][v], value, row[v]);
     }
+    if constexpr (kListed) continue;
     b += b_step;
 #pragma GCC unroll 4
     for (int g = 0; g < (MR + 3) / 4; ++g) group[g] += a_step;
@@ -96,21 +100,21 @@ void micro_kernel(int64_t k, const Unit* a, int64_t lda, int64_t a_step, const U
 
 template <class Unit>
 using MicroKernel = void (*)(int64_t, const Unit*, int64_t, int64_t, const Unit*, int64_t, int64_t,
-                             bool, typename SumOf<Unit>::type*);
+                             const int32_t*, bool, typename SumOf<Unit>::type*);
 
-template <class Unit, int NV, int MR = kMaxRows[NV]>
+template <class Unit, bool kListed, int NV, int MR = kMaxRows[NV]>
 MicroKernel<Unit> select_rows(int rows, Layout a_layout) {
   if constexpr (MR > 1) {
-    if (rows < MR) return select_rows<Unit, NV, MR - 1>(rows, a_layout);
+    if (rows < MR) return select_rows<Unit, kListed, NV, MR - 1>(rows, a_layout);
   }
-  return a_layout == Layout::kRows ? micro_kernel<Unit, NV, MR, Layout::kRows>
-                                   : micro_kernel<Unit, NV, MR, Layout::kColumns>;
+  return a_layout == Layout::kRows ? micro_kernel<Unit, NV, MR, Layout::kRows, kListed>
+                                   : micro_kernel<Unit, NV, MR, Layout::kColumns, kListed>;
 }
 
-template <class Unit, int NV = kMaxPanelVectors>
+template <class Unit, bool kListed = false, int NV = kListed ? kPanelVectors : kMaxPanelVectors>
 MicroKernel<Unit> select_micro_kernel(int rows, int vectors, Layout a_layout) {
   if constexpr (NV > 1) {
-    if (vectors < NV) return select_micro_kernel<Unit, NV - 1>(rows, vectors, a_layout);
+    if (vectors < NV) return select_micro_kernel<Unit, kListed, NV - 1>(rows, vectors, a_layout);
   }
-  return select_rows<Unit, NV>(rows, a_layout);
+  return select_rows<Unit, kListed, NV>(rows, a_layout);
 }

@@ -68,30 +68,37 @@ PYFASTNN_INLINE void prefetch_tile(const PanelArgs<S>& args, int64_t row, int ro
   }
 }
 
-// One register tile. Chains run side by side where they fit, else one after the other, each from
-// zero, then added: the same sums in the same order.
+// One register tile, over all units of k or those in `list`. Chains run side by side where they
+// fit, else one after the other, each from zero, then added: the same sums in the same order.
 template <class S>
 PYFASTNN_INLINE void run_tile(const PanelArgs<S>& args, int rows, int vectors, const UnitOf<S>* a,
-                              Accumulator<S>* tile) {
+                              const int32_t* list, Accumulator<S>* tile) {
   using Unit = UnitOf<S>;
   const Unit* b = static_cast<const Unit*>(args.b);
   const bool by_rows = args.a_layout == Layout::kRows;
+  const int64_t a_step = by_rows ? 1 : args.lda;
+  if (list != nullptr && *list != kAllUnits) {
+    const auto kernel = select_micro_kernel<Unit, /*kListed=*/true>(rows, vectors, args.a_layout);
+    const int32_t* units = list + kMaxChains;
+    for (int q = 0; q < chains_of(args); units += list[q++])
+      kernel(list[q], a, args.lda, a_step, b, args.ldb, args.b_ahead, units, /*add=*/q > 0, tile);
+    return;
+  }
   if (args.in_chains && by_rows) {
     if (const auto chains = select_chains<Unit>(rows, vectors)) {
       chains(args.k, a, args.lda, b, args.ldb, tile);
       return;
     }
   }
-  const int64_t a_step = by_rows ? 1 : args.lda;
   const auto kernel = select_micro_kernel<Unit>(rows, vectors, args.a_layout);
   if (!args.in_chains) {
-    kernel(args.k, a, args.lda, a_step, b, args.ldb, args.b_ahead, /*add=*/false, tile);
+    kernel(args.k, a, args.lda, a_step, b, args.ldb, args.b_ahead, nullptr, /*add=*/false, tile);
     return;
   }
   constexpr int kChains = kGroup<Unit>;
   for (int q = 0; q < kChains; ++q) {
     kernel((args.k - q + kChains - 1) / kChains, a + q * a_step, args.lda, kChains * a_step,
-           b + q * args.ldb, kChains * args.ldb, args.b_ahead, /*add=*/q > 0, tile);
+           b + q * args.ldb, kChains * args.ldb, args.b_ahead, nullptr, /*add=*/q > 0, tile);
   }
 }
 
@@ -104,9 +111,9 @@ void gemm_panel(const PanelArgs<S>& shared) {
   const bool transposed = args.b_layout == Layout::kColumns;
   const int vectors = static_cast<int>((args.n + kLanes<Sum> - 1) / kLanes<Sum>);
   const bool whole = args.n % kLanes<Sum> == 0;
-  const int64_t max_rows = args.a_tile != 0 ? args.tile_rows
-                           : transposed     ? kMaxRowsTransposed
-                                            : kMaxRows[vectors];
+  const int64_t max_rows = args.a_tile != 0 || args.lists != nullptr ? args.tile_rows
+                           : transposed                              ? kMaxRowsTransposed
+                                                                     : kMaxRows[vectors];
   const RowTiles tiles(args.m, max_rows);
   const int64_t row_step = args.a_layout == Layout::kRows ? args.lda : 1;
   alignas(kVectorBytes) Sum tile[kMaxTileVectors * kLanes<Sum>];
@@ -120,7 +127,8 @@ void gemm_panel(const PanelArgs<S>& shared) {
       select_transposed<Unit>(rows)(args.n, args.k, args.k_block, a, args.lda,
                                     static_cast<const Unit*>(args.b), args.ldb, tile);
     } else {
-      run_tile(args, rows, vectors, a, tile);
+      const int32_t* list = args.lists == nullptr ? nullptr : args.lists + t * args.list_step;
+      run_tile(args, rows, vectors, a, list, tile);
     }
     if (whole) {
       finish_tile<S, true>(args, tile, row, rows, vectors);

@@ -29,7 +29,8 @@ PYFASTNN_INLINE void for_each_vector(Update update) {
   UpdateBlock<P>& block = update.args.block;
   const Gradient<P> g = block.gradient;
   if (g.data == nullptr) {
-    short_product(ShortProduct<P>{block.rows, block.n, g.batch_rows, g.dz, 1, g.ld_dz, g.x, g.ld_x},
+    short_product(ShortProduct<P>{block.rows, block.n, g.batch_rows, g.left, 1, g.ld_left, g.right,
+                                  g.ld_right},
                   update);
     return;
   }
