@@ -55,6 +55,22 @@ def test_steps_equal_those_of_torch_on_dense_rows(optimizer, loss, sizes, max_gr
             torch.testing.assert_close(ours.state_dict()["state"][name][key], value)
 
 
+@pytest.mark.parametrize("max_grad_norm", [None, 0.01])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_steps_of_a_weight_that_lies_by_columns_equal_those_of_torch(optimizer, max_grad_norm):
+    sizes, loss_fn, make = (2500, 33, 5), nn.CrossEntropyLoss(), OPTIMIZERS[optimizer]
+    model = make_model(sizes)
+    other = copy.deepcopy(model)
+    model[0].weight.data = model[0].weight.data.t().contiguous().t()
+    ours, theirs = make(model.parameters()), make(other.parameters())
+    step = TrainStep(model, loss_fn, ours, max_grad_norm=max_grad_norm)
+    for i in range(4):
+        x, target = draw_rows(9, sizes[0], 7, seed=i), torch.arange(9) % 5
+        step(x.tensor(), target)
+        ordinary_step(other, loss_fn, theirs, x.dense(), target, max_grad_norm)
+    assert_parameters_close(model, other)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_hundred_steps_follow_dense_rows_in_float32(isa, optimizer):
     sizes, loss_fn, make = (200, 40, 5), nn.CrossEntropyLoss(), OPTIMIZERS[optimizer]

@@ -108,6 +108,24 @@ FitLoss TrainPlan::fit_epoch(const TrainInput& x, const at::Tensor& target,
   return dtype() == at::kDouble ? run(double{}) : run(float{});
 }
 
+// `squares` receives the sum of the squares of all weights before the update, unless it is null.
+template <class P>
+double TrainPlan::fit_batch(std::vector<engine::TrainedLayer<P>>& layers,
+                            const engine::Batch<P>& batch, double loss_scale, double* squares) {
+  if (!batch.is_sparse()) {
+    if (squares != nullptr) *squares = engine::squared_weights(layers);
+    return train<P>(layers, batch, loss_scale, std::nullopt);
+  }
+  if (squares == nullptr)
+    return engine::sparse_train_step<P>(layers, loss_, batch, loss_scale, absent_, std::nullopt);
+  const double upper =
+      engine::squared_weights<P>({layers.begin() + 1, layers.end()});
+  const double loss = engine::sparse_train_step<P>(layers, loss_, batch, loss_scale, absent_,
+                                                   std::nullopt, squares);
+  *squares += upper;
+  return loss;
+}
+
 template <class P>
 FitLoss TrainPlan::fit(const engine::Batch<P>& all, int64_t element, const FitRules& rules) {
   FitLoss sum;
@@ -122,10 +140,10 @@ FitLoss TrainPlan::fit(const engine::Batch<P>& all, int64_t element, const FitRu
         if (optimizer_ == engine::OptimizerKind::kAdam)
           rule->eps /= std::sqrt(1 - std::pow(rule->beta2, rule->step));
     }
-    if (rules.alpha != 0)
-      sum.penalty += rows * (rules.alpha / (2 * n)) * engine::squared_weights(trained);
-    sum.loss +=
-        rows / n * train<P>(trained, batch, rules.rate * rules.loss_factor / n, std::nullopt);
+    double squares = 0;
+    sum.loss += rows / n * fit_batch(trained, batch, rules.rate * rules.loss_factor / n,
+                                     rules.alpha != 0 ? &squares : nullptr);
+    sum.penalty += rows * (rules.alpha / (2 * n)) * squares;
     end_update();
   }
   const double rows = static_cast<double>(all.rows);

@@ -134,6 +134,9 @@ class TrainPlan {
                const engine::Batch<engine::Accumulator<S>>& batch, double loss_scale,
                std::optional<double> max_norm);
   template <class P>
+  double fit_batch(std::vector<engine::TrainedLayer<P>>& layers, const engine::Batch<P>& batch,
+                   double loss_scale, double* squares);
+  template <class P>
   FitLoss fit(const engine::Batch<P>& all, int64_t element, const FitRules& rules);
   void check_parameters() const;
   void check_dense(const at::Tensor& x, bool allow_bytes) const;

@@ -166,8 +166,13 @@ void check_step(const std::vector<LayerShape>& shapes, int64_t most, double deca
   batch.index = order.data();
   batch.targets = targets_p.data();
   const engine::Loss loss{engine::LossKind::kMse, 0, 0};
+  const bool wants_squares = shapes.size() > 1;
+  double squares = -1, sum_of_squares = 0;
+  for (double w : net.weights[0]) sum_of_squares += w * w;
   engine::sparse_train_step<P>(layers, loss, batch, 1, absent,
-                               clips ? std::optional<double>(1e9) : std::nullopt);
+                               clips ? std::optional<double>(1e9) : std::nullopt,
+                               wants_squares ? &squares : nullptr);
+  test::expect(squares == (wants_squares ? sum_of_squares : -1), name + " squares");
   for (size_t l = 0; l < shapes.size(); ++l) {
     bool right = true;
     if (by_columns && l == 0) {

@@ -14,18 +14,18 @@ template <class P>
 class SparseStep {
  public:
   SparseStep(const std::vector<TrainedLayer<P>>& layers, const Loss& loss, const Batch<P>& batch,
-             double loss_scale, Scratch& scratch)
+             double loss_scale, AbsentColumns absent, Scratch& scratch)
       : first_layer_(layers[0]),
         upper_(layers.begin() + 1, layers.end()),
         loss_(loss),
         batch_(batch),
         loss_scale_(loss_scale),
         scratch_(scratch),
-        first_(layers[0], batch, scratch),
+        first_(layers[0], batch, absent, scratch),
         output_(take_rows()),
         dz_(take_rows()) {}
 
-  double run(AbsentColumns absent, std::optional<double> max_norm) {
+  double run(std::optional<double> max_norm, double* squared_weights) {
     first_.forward(output_);
     std::vector<P> kept(max_norm.has_value() ? gradient_count(upper_) : 0);
     P* gradients = max_norm.has_value() ? kept.data() : nullptr;
@@ -37,7 +37,8 @@ class SparseStep {
       scale = clip_scale(std::sqrt(squares), *max_norm);
       apply_gradients<P>(upper_, gradients, scale);
     }
-    first_.update(scale, absent);
+    const double squares = first_.update(scale, squared_weights != nullptr);
+    if (squared_weights != nullptr) *squared_weights = squares;
     return sum;
   }
 
@@ -89,16 +90,17 @@ class SparseStep {
 template <class P>
 double sparse_train_step(const std::vector<TrainedLayer<P>>& layers, const Loss& loss,
                          const Batch<P>& batch, double loss_scale, AbsentColumns absent,
-                         std::optional<double> max_norm) {
+                         std::optional<double> max_norm, double* squared_weights) {
   Scratch& scratch = Scratch::of_this_thread();
   Scratch::Frame frame(scratch);
-  return SparseStep<P>(layers, loss, batch, loss_scale, scratch).run(absent, max_norm);
+  return SparseStep<P>(layers, loss, batch, loss_scale, absent, scratch)
+      .run(max_norm, squared_weights);
 }
 
 #define PYFASTNN_INSTANTIATE(P)                                                       \
   template double sparse_train_step(const std::vector<TrainedLayer<P>>&, const Loss&, \
                                     const Batch<P>&, double, AbsentColumns,           \
-                                    std::optional<double>);
+                                    std::optional<double>, double*);
 PYFASTNN_INSTANTIATE(float)
 PYFASTNN_INSTANTIATE(double)
 #undef PYFASTNN_INSTANTIATE

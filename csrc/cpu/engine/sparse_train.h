@@ -15,9 +15,10 @@ enum class AbsentColumns {
 };
 
 // As train_step, and the update with it; batch.is_sparse(). The gradients are clipped to max_norm.
+// squared_weights, unless null: the sum of the squares of the first weight before the update.
 template <class P>
 double sparse_train_step(const std::vector<TrainedLayer<P>>& layers, const Loss& loss,
                          const Batch<P>& batch, double loss_scale, AbsentColumns absent,
-                         std::optional<double> max_norm);
+                         std::optional<double> max_norm, double* squared_weights = nullptr);
 
 }  // namespace pyfastnn::engine

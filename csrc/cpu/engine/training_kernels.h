@@ -46,6 +46,7 @@ struct UpdateBlock {
   int64_t rows, n, ld;
   Gradient<P> gradient;
   P grad_scale;
+  double* squares;  // the squares of the parameters before the update are added to it; or null
 };
 
 template <class P>

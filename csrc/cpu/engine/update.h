@@ -8,14 +8,15 @@
 namespace pyfastnn::engine {
 
 // The block is `rows` rows of n elements that start at `offset` and lie ld apart in the parameter
-// and its state.
+// and its state. The squares of its elements before the update are added to `squares`, unless null.
 template <class P>
 void update_block(const Parameter<P>& parameter, int64_t offset, int64_t rows, int64_t n,
-                  int64_t ld, const Gradient<P>& gradient, double grad_scale) {
+                  int64_t ld, const Gradient<P>& gradient, double grad_scale,
+                  double* squares = nullptr) {
   const UpdateRule& rule = parameter.rule;
   const TrainingKernels<P>& kernels = active_training_kernels<P>();
   const double sign = rule.maximize ? -1 : 1;
-  const UpdateBlock<P> block{rows, n, ld, gradient, static_cast<P>(sign * grad_scale)};
+  const UpdateBlock<P> block{rows, n, ld, gradient, static_cast<P>(sign * grad_scale), squares};
   if (rule.kind == OptimizerKind::kSgd) {
     SgdArgs<P> args{};
     args.block = block;

@@ -46,6 +46,25 @@ PYFASTNN_INLINE void for_each_vector(Update update) {
   }
 }
 
+// Adds the squares of a vector to sums in double, lane by lane.
+template <class P>
+PYFASTNN_INLINE void add_squares(double* sums, Vec<P> v) {
+  constexpr int kBytes = kLanes<P> * static_cast<int>(sizeof(double));
+  using Wide = Vec<double, kBytes>;
+  const Wide wide = __builtin_convertvector(v, Wide);
+  auto* all = reinterpret_cast<typename VectorOf<double, kBytes>::unaligned*>(sums);
+  *all = *all + wide * wide;
+}
+
+template <class P, class Update>
+PYFASTNN_INLINE void update_vectors(Update update) {
+  double* total = update.args.block.squares;
+  double sums[kLanes<P>] = {};
+  if (total != nullptr) update.args.block.squares = sums;
+  for_each_vector<P>(update);
+  for (int q = 0; total != nullptr && q < kLanes<P>; ++q) *total += sums[q];
+}
+
 template <class P, bool kMomentum>
 struct SgdUpdate {
   SgdArgs<P> args;
@@ -55,6 +74,7 @@ struct SgdUpdate {
   PYFASTNN_INLINE void run(int64_t i, int64_t j, Vec<P> gradient) const {
     const int64_t at = i * args.block.ld + j, left = args.block.n - j;
     const Vec<P> p = load_part<P, kWhole>(args.p + at, left);
+    if (args.block.squares != nullptr) add_squares<P>(args.block.squares, p);
     Vec<P> step = gradient * args.block.grad_scale;
     fetch_ahead(args.p + at);
     if (args.weight_decay != 0) step = fma(step, p, broadcast<P>(args.weight_decay));
@@ -72,9 +92,9 @@ struct SgdUpdate {
 template <class P>
 void sgd(const SgdArgs<P>& args) {
   if (args.buffer == nullptr) {
-    for_each_vector<P>(SgdUpdate<P, false>{args, 0});
+    update_vectors<P>(SgdUpdate<P, false>{args, 0});
   } else {
-    for_each_vector<P>(SgdUpdate<P, true>{args, 1 - args.dampening});
+    update_vectors<P>(SgdUpdate<P, true>{args, 1 - args.dampening});
   }
 }
 
@@ -86,6 +106,7 @@ struct AdamUpdate {
   PYFASTNN_INLINE void run(int64_t i, int64_t j, Vec<P> gradient) const {
     const int64_t at = i * args.block.ld + j, left = args.block.n - j;
     const Vec<P> p = load_part<P, kWhole>(args.p + at, left);
+    if (args.block.squares != nullptr) add_squares<P>(args.block.squares, p);
     Vec<P> grad = gradient * args.block.grad_scale;
     fetch_ahead(args.p + at);
     fetch_ahead(args.exp_avg + at);
@@ -104,5 +125,5 @@ struct AdamUpdate {
 
 template <class P>
 void adam(const AdamArgs<P>& args) {
-  for_each_vector<P>(AdamUpdate<P>{args});
+  update_vectors<P>(AdamUpdate<P>{args});
 }
