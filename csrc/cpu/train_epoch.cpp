@@ -118,8 +118,7 @@ double TrainPlan::fit_batch(std::vector<engine::TrainedLayer<P>>& layers,
   }
   if (squares == nullptr)
     return engine::sparse_train_step<P>(layers, loss_, batch, loss_scale, absent_, std::nullopt);
-  const double upper =
-      engine::squared_weights<P>({layers.begin() + 1, layers.end()});
+  const double upper = engine::squared_weights<P>({layers.begin() + 1, layers.end()});
   const double loss = engine::sparse_train_step<P>(layers, loss_, batch, loss_scale, absent_,
                                                    std::nullopt, squares);
   *squares += upper;
@@ -141,8 +140,9 @@ FitLoss TrainPlan::fit(const engine::Batch<P>& all, int64_t element, const FitRu
           rule->eps /= std::sqrt(1 - std::pow(rule->beta2, rule->step));
     }
     double squares = 0;
-    sum.loss += rows / n * fit_batch(trained, batch, rules.rate * rules.loss_factor / n,
-                                     rules.alpha != 0 ? &squares : nullptr);
+    sum.loss += rows / n *
+                fit_batch(trained, batch, rules.rate * rules.loss_factor / n,
+                          rules.alpha != 0 ? &squares : nullptr);
     sum.penalty += rows * (rules.alpha / (2 * n)) * squares;
     end_update();
   }

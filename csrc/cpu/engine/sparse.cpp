@@ -11,11 +11,28 @@ namespace {
 
 // Work of an entry for one output: it is read, not computed, that takes the time.
 constexpr int64_t kEntryWork = 4;
-// A block of dW that is made in the L1 cache and written once.
-constexpr int64_t kBlockColumns = 512;
+// A block of dW that is made in the L2 cache and written once.
+constexpr int64_t kBlockColumns = 256, kBlockRows = 256;
 
-int threads_for_entries(int64_t entries, int64_t n) {
-  return threads_for(kEntryWork * entries * n);
+template <class S>
+int threads_for_rows(const SparseRows<S>& rows, int64_t n) {
+  return threads_for(kEntryWork * (rows.entries + 2 * rows.rows) * n);
+}
+
+// Row at which part `index` of `count` begins; all have about as many rows and entries together.
+template <class S>
+int64_t begin_of_part(const SparseRows<S>& rows, int64_t count, int64_t index) {
+  const int64_t before = (rows.rows + rows.entries) * index / count;
+  int64_t low = 0, high = rows.rows;
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    if (rows.begin[middle] + middle < before) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
 }
 
 template <class S>
@@ -28,37 +45,28 @@ Matrix<const S> masked(const SparseLayer<S>& layer, int64_t rows, Matrix<const S
   return {dz, ld};
 }
 
-// dW in layout kRows from G, block by block.
+// dW in layout kRows, block by block: the gradients of the columns that are present in a block, and
+// these transposed. `columns`: the batch by columns.
 template <class S>
-void write_rows(Matrix<const S> gradient, const Present& present, int64_t in, int64_t out, S* dw) {
-  const int64_t across = divide_up(in, kBlockColumns), down = divide_up(out, kRowsAtOnce);
-  parallel_tasks(across * down, threads_for(8 * in * out), [&](int64_t task) {
-    const int64_t n = task / across * kRowsAtOnce, j = task % across * kBlockColumns;
-    const Range rows{n, std::min(n + kRowsAtOnce, out)};
-    fill_block(gradient, rows, {j, std::min(j + kBlockColumns, in)}, present, dw + n * in + j, in);
+void weight_gradient_by_rows(const SparseLayer<S>& layer, const SparseRows<S>& columns,
+                             const Present& present, Matrix<const S> dz, S* dw) {
+  const int64_t in = layer.in, out = layer.out;
+  const int64_t across = divide_up(in, kBlockColumns), down = divide_up(out, kBlockRows);
+  const int threads = threads_for((8 * in + kEntryWork * columns.entries) * out);
+  parallel_tasks(across * down, threads, [&](int64_t task) {
+    const int64_t n = task % down * kBlockRows, j = task / down * kBlockColumns;
+    const Range rows{n, std::min(n + kBlockRows, out)};
+    const Range block{j, std::min(j + kBlockColumns, in)}, some = present_in(present, block);
+    Scratch& own = Scratch::of_this_thread();
+    Scratch::Frame frame(own);
+    const int64_t ld = scratch_ld<S>(rows.size());
+    const Matrix<S> gradient{own.take_array<S>(some.size() * ld), ld};
+    active_kernels<S>().sparse_product({some.size(), rows.size(), columns.begin + some.begin,
+                                        columns.index, columns.values, dz.data + n, dz.ld,
+                                        gradient.data, ld, nullptr, false});
+    const Present here{some.size(), present.column + some.begin};
+    fill_block(as_const(gradient), {0, rows.size()}, block, here, dw + n * in + j, in);
   });
-}
-
-// The same in layout kColumns.
-template <class S>
-void write_columns(Matrix<const S> gradient, const Present& present, int64_t in, int64_t out,
-                   S* dw) {
-  const int threads = threads_for(8 * in * out);
-  parallel_tasks(threads, threads, [&](int64_t task) {
-    const Range columns = part(in, 1, threads, task);
-    fill_columns(gradient, out, columns, present, dw + columns.begin * out);
-  });
-}
-
-template <class S>
-void weight_gradient(const SparseLayer<S>& layer, const SparseRows<S>& rows, const Present& present,
-                     Matrix<const S> dz, S* dw, Scratch& scratch) {
-  const SparseRows<S> columns = by_columns(rows, present.count, scratch);
-  const int64_t ld = scratch_ld<S>(layer.out);
-  const Matrix<S> gradient{scratch.take_array<S>(present.count * ld), ld};
-  sparse_wgrad(columns, dz, layer.out, gradient);
-  const auto write = layer.weight.layout == Layout::kRows ? write_rows<S> : write_columns<S>;
-  write(as_const(gradient), present, layer.in, layer.out, dw);
 }
 
 // b: the rows that the entries point at.
@@ -67,7 +75,7 @@ void value_gradients(const SparseLayer<S>& layer, const SparseRows<S>& rows, Mat
                      Matrix<const S> dz, S* gradient, Scratch& scratch) {
   const Kernels<S>& kernels = active_kernels<S>();
   auto* dots = scratch.take_array<Accumulator<S>>(rows.entries);
-  const int threads = threads_for_entries(rows.entries, layer.out);
+  const int threads = threads_for_rows(rows, layer.out);
   parallel_tasks(threads, threads, [&](int64_t task) {
     const Range some = part(rows.rows, 1, threads, task);
     kernels.sparse_dots({some.size(), layer.out, rows.begin + some.begin, rows.index,
@@ -82,10 +90,10 @@ template <class S>
 void sparse_multiply(const SparseRows<S>& rows, Matrix<const S> b, int64_t n, const S* bias,
                      bool relu, Matrix<S> c) {
   const Kernels<S>& kernels = active_kernels<S>();
-  const int threads = threads_for_entries(rows.entries, n);
+  const int threads = threads_for_rows(rows, n);
   const int64_t tasks = threads == 1 ? 1 : std::min<int64_t>(rows.rows, 4 * threads);
   parallel_tasks(tasks, threads, [&](int64_t task) {
-    const Range some = part(rows.rows, 1, tasks, task);
+    const Range some{begin_of_part(rows, tasks, task), begin_of_part(rows, tasks, task + 1)};
     kernels.sparse_product({some.size(), n, rows.begin + some.begin, rows.index, rows.values,
                             b.data, b.ld, c.data + some.begin * c.ld, c.ld, bias, relu});
   });
@@ -133,16 +141,22 @@ void sparse_backward(const SparseLayer<S>& layer, const SparseInput<S>& x, int64
   if (gradients.bias != nullptr) bias_gradient(dz, rows, layer.out, gradients.bias);
   if (gradients.values == nullptr && gradients.weight == nullptr) return;
   const SparseRows<S> batch = take_rows(x, nullptr, rows, scratch);
-  const bool in_place = layer.weight.layout == Layout::kColumns;
-  if (gradients.values != nullptr && in_place)
-    value_gradients(layer, batch, {layer.weight.data, layer.weight.ld}, dz, gradients.values,
-                    scratch);
+  if (layer.weight.layout == Layout::kColumns) {  // read and written in place
+    if (gradients.values != nullptr)
+      value_gradients(layer, batch, {layer.weight.data, layer.weight.ld}, dz, gradients.values,
+                      scratch);
+    if (gradients.weight != nullptr)
+      sparse_wgrad(by_columns(batch, layer.in, scratch), dz, layer.out,
+                   {gradients.weight, layer.out});
+    return;
+  }
   const Present present = find_present(batch, layer.in, scratch);
-  if (gradients.values != nullptr && !in_place)
+  if (gradients.values != nullptr)
     value_gradients(layer, batch, as_const(copy_columns(layer.weight, layer.out, present, scratch)),
                     dz, gradients.values, scratch);
   if (gradients.weight != nullptr)
-    weight_gradient(layer, batch, present, dz, gradients.weight, scratch);
+    weight_gradient_by_rows(layer, by_columns(batch, present.count, scratch), present, dz,
+                            gradients.weight);
 }
 
 #define PYFASTNN_INSTANTIATE(S)                                                                   \

@@ -58,20 +58,13 @@ inline Range present_in(const Present& present, Range columns) {
 template <class S>
 void fill_block(Matrix<const S> gradient, Range out, Range columns, const Present& present,
                 S* block, int64_t ld) {
-  for (int64_t n = 0; n < out.size(); ++n) std::fill_n(block + n * ld, columns.size(), S{});
-  scatter_columns(gradient, out, present, present_in(present, columns), columns.begin, block, ld);
-}
-
-// The same where the matrix lies by columns: block[j, n].
-template <class S>
-void fill_columns(Matrix<const S> gradient, int64_t out, Range columns, const Present& present,
-                  S* block) {
-  std::fill_n(block, columns.size() * out, S{});
   const Range some = present_in(present, columns);
-  for (int64_t c = some.begin; c < some.end; ++c) {
-    std::copy_n(gradient.data + c * gradient.ld, out,
-                block + (present.column[c] - columns.begin) * out);
-  }
+  for_row_groups({0, out.size()}, [&](int64_t n, int64_t rows) {
+    S* to = block + n * ld;
+    for (int64_t i = 0; i < rows; ++i) std::fill_n(to + i * ld, columns.size(), S{});
+    const Range group{out.begin + n, out.begin + n + rows};
+    scatter_columns(gradient, group, present, some, columns.begin, to, ld);
+  });
 }
 
 // A copy of all present columns of W, which lies by rows or by columns without gaps.

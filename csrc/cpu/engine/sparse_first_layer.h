@@ -149,23 +149,24 @@ class SparseFirstLayer {
 
   // dW[:, columns] as it lies by columns.
   void gradient_of(Range columns, P* block) const {
-    active_kernels<P>().sparse_product({columns.size(), layer_.out,
-                                        columns_.begin + columns.begin, columns_.index,
-                                        columns_.values, dz_.data, dz_.ld, block, layer_.out,
-                                        nullptr, false});
+    active_kernels<P>().sparse_product({columns.size(), layer_.out, columns_.begin + columns.begin,
+                                        columns_.index, columns_.values, dz_.data, dz_.ld, block,
+                                        layer_.out, nullptr, false});
   }
 
   int64_t block_columns() const {
     return std::max<int64_t>(1, kBlockElements / std::max<int64_t>(1, layer_.out));
   }
 
+  // Many rows at once read a cache line of the gradient once, few make long pieces of memory.
   double update_all_by_rows(double grad_scale, bool wants_squares) const {
     const int64_t in = layer_.in, out = layer_.out;
-    const int64_t across = divide_up(in, kBlockColumns), down = divide_up(out, kRowsAtOnce);
+    const int64_t high = present_.count < in / 16 ? 2 : kRowsAtOnce, wide = kBlockElements / high;
+    const int64_t across = divide_up(in, wide), down = divide_up(out, high);
     return sum_of_tasks(across * down, [&](int64_t task, Scratch& own) {
-      const int64_t n = task / across * kRowsAtOnce, j = task % across * kBlockColumns;
-      const Range rows{n, std::min(n + kRowsAtOnce, out)};
-      const Range columns{j, std::min(j + kBlockColumns, in)};
+      const int64_t n = task / across * high, j = task % across * wide;
+      const Range rows{n, std::min(n + high, out)};
+      const Range columns{j, std::min(j + wide, in)};
       const int64_t ld = scratch_ld<P>(columns.size());
       P* block = own.take_array<P>(rows.size() * ld);
       fill_block(as_const(gradient_), rows, columns, present_, block, ld);
@@ -197,7 +198,8 @@ class SparseFirstLayer {
     return squares;
   }
 
-  static constexpr int64_t kBlockColumns = 2048, kBlockElements = 16384;
+  // Elements of a block: 256 KB.
+  static constexpr int64_t kBlockElements = (int64_t{1} << 18) / sizeof(P);
 
   const TrainedLayer<P>& layer_;
   Scratch& scratch_;

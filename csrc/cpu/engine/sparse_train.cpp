@@ -97,10 +97,10 @@ double sparse_train_step(const std::vector<TrainedLayer<P>>& layers, const Loss&
       .run(max_norm, squared_weights);
 }
 
-#define PYFASTNN_INSTANTIATE(P)                                                       \
-  template double sparse_train_step(const std::vector<TrainedLayer<P>>&, const Loss&, \
-                                    const Batch<P>&, double, AbsentColumns,           \
-                                    std::optional<double>, double*);
+#define PYFASTNN_INSTANTIATE(P)                                                                    \
+  template double sparse_train_step(const std::vector<TrainedLayer<P>>&, const Loss&,              \
+                                    const Batch<P>&, double, AbsentColumns, std::optional<double>, \
+                                    double*);
 PYFASTNN_INSTANTIATE(float)
 PYFASTNN_INSTANTIATE(double)
 #undef PYFASTNN_INSTANTIATE
