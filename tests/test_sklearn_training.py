@@ -5,10 +5,13 @@ import warnings
 import networks_of_sklearn as networks
 import numpy as np
 import pytest
+import torch
 from networks_of_sklearn import KINDS, outputs, pair
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+
+from pyfastnn.sklearn import MLPClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -152,6 +155,32 @@ def test_sparse_data_train_as_dense_ones(kind, shuffle, container):
         np.testing.assert_array_equal(got, want)
     np.testing.assert_allclose(ours.loss_curve_, dense.loss_curve_, rtol=1e-14)
     np.testing.assert_array_equal(outputs(ours, container(X)), outputs(dense, X))
+
+
+@pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize("variant", ["strong penalty", "no penalty", "sgd plain", "sgd nesterov"])
+def test_sparse_data_are_penalised_as_by_scikit_learn(variant, dtype):
+    X, y = networks.data("multiclass")
+    X = np.where(np.abs(X) > 0.7, X, 0).astype(dtype)
+    ours, theirs = pair("multiclass", **VARIANTS[variant])
+    assert_same(ours.fit(sparse.csr_array(X), y), theirs.fit(sparse.csr_array(X), y), X, dtype)
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_a_sparse_fit_has_the_same_bits_with_any_number_of_threads(solver, threads):
+    X = sparse.random_array((300, 4000), density=0.02, format="csr", rng=0)
+    y = np.arange(300) % 3
+
+    def fit(count):
+        torch.set_num_threads(count)
+        model = MLPClassifier((70,), solver=solver, alpha=1.0, max_iter=2, random_state=0)
+        return model.fit(X, y)
+
+    want = fit(1)
+    for got in map(fit, (2, 3)):
+        assert got.loss_curve_ == want.loss_curve_
+        for ours, right in zip(got.coefs_, want.coefs_, strict=True):
+            np.testing.assert_array_equal(ours, right)
 
 
 def test_sparse_data_are_held_out_too():
