@@ -210,7 +210,8 @@ class BlockLoops {
   bool b_in_place(int64_t n) const {
     if (is_short()) return true;
     if (!b_in_place_ || n % kernels_.lanes != 0) return false;
-    return args_.b.layout == Layout::kRows ? rows_.size() <= kRowsWorthPacking : reads_transposed_;
+    return args_.b.layout == Layout::kRows ? rows_.size() <= rows_worth_packing(args_.b)
+                                           : reads_transposed_;
   }
 
   // Room for the panels that have to be packed: one if each is used up at once, all if more rows

@@ -9,10 +9,6 @@
 
 namespace pyfastnn::engine {
 
-// Panels of B that serve more rows than this are copied first: the copy costs 2 of (rows) vector
-// operations, and a panel in one piece avoids cache-set conflicts and TLB misses.
-inline constexpr int64_t kRowsWorthPacking = 48;
-
 template <class S>
 struct Operand {
   const S* data;
@@ -33,6 +29,13 @@ inline constexpr int64_t kCacheWays = 8;
 template <class S>
 bool rows_conflict(const Operand<S>& operand) {
   return operand.ld * static_cast<int64_t>(sizeof(S)) % 2048 == 0;
+}
+
+// Panels of B that serve more rows than this are copied first: the copy costs 2 of (rows) vector
+// operations, and a panel in one piece avoids cache-set conflicts and TLB misses.
+template <class S>
+int64_t rows_worth_packing(const Operand<S>& b) {
+  return rows_conflict(b) ? 48 : 64;
 }
 
 template <class S>

@@ -158,7 +158,9 @@ class WeightPass {
         return;
       }
     }
-    const bool packs = task.rows.size() > kRowsWorthPacking;
+    const Matrix<const S> b_side = right(task.layer);
+    const bool packs =
+        task.rows.size() > rows_worth_packing(Operand<S>{b_side.data, b_side.ld, Layout::kRows});
     const int64_t width =
         std::min(task.columns.size(), columns_in(kBBytes, packs ? batch : task.rows.size()));
     const int64_t tile = part_.kernels.max_rows[kPanelVectors];

@@ -39,11 +39,30 @@ PYFASTNN_INLINE Vec<P> exp_of_negative(Vec<P> x) {
   return x == x ? result : x;
 }
 
+template <int kPlaces, class V, int... I>
+PYFASTNN_INLINE V rotate(V v, Indices<I...>) {
+  return __builtin_shufflevector(v, v, ((I + kPlaces) % static_cast<int>(sizeof...(I)))...);
+}
+
+// Lanes joined in pairs, pairs of pairs, ... (one after the other, and e^x twice: a row of ten
+// classes took twice as long).
+template <class P, class Join, int kPlaces = kLanes<P> / 2>
+PYFASTNN_INLINE P join_lanes(Vec<P> v, const Join& join) {
+  if constexpr (kPlaces == 0) {
+    return v[0];
+  } else {
+    const Vec<P> other = rotate<kPlaces>(v, typename IndicesUpTo<kLanes<P>>::type());
+    return join_lanes<P, Join, kPlaces / 2>(join(v, other), join);
+  }
+}
+
 template <class P>
 PYFASTNN_INLINE P sum_of_lanes(Vec<P> v) {
-  P sum = 0;
-  for (int i = 0; i < kLanes<P>; ++i) sum += v[i];
-  return sum;
+  return join_lanes<P>(v, [](Vec<P> a, Vec<P> b) { return a + b; });
+}
+template <class P>
+PYFASTNN_INLINE P largest_lane(Vec<P> v) {
+  return join_lanes<P>(v, [](Vec<P> a, Vec<P> b) { return a > b ? a : b; });
 }
 
 // Cross entropy of the softmax, shifted by the largest output. Label smoothing e mixes the target
@@ -76,11 +95,10 @@ void cross_entropy(const LossArgs<S>& shared) {
       const Vec<P> inside = lane < static_cast<P>(args.n - j) ? value : largest;
       largest = inside > largest ? inside : largest;
     }
-    P max = largest[0];
-    for (int q = 1; q < kLane; ++q) max = largest[q] > max ? largest[q] : max;
-    Vec<P> sums{};
+    const P max = largest_lane<P>(largest);
+    Vec<P> sums{}, e{};
     for (int64_t j = 0; j < args.n; j += kLane) {
-      const Vec<P> e = exp_of_negative<P>(load_up_to(z + j, args.n - j) - max);
+      e = exp_of_negative<P>(load_up_to(z + j, args.n - j) - max);
       sums = sums + (lane < static_cast<P>(args.n - j) ? e : Vec<P>{});
     }
     const P sum = sum_of_lanes<P>(sums);
@@ -98,7 +116,7 @@ void cross_entropy(const LossArgs<S>& shared) {
     const P factor = scale / sum;
     const P hit = scale * static_cast<P>(1 - args.label_smoothing);
     for (int64_t j = 0; j < args.n; j += kLane) {
-      const Vec<P> e = exp_of_negative<P>(load_up_to(z + j, args.n - j) - max);
+      if (args.n > kLane) e = exp_of_negative<P>(load_up_to(z + j, args.n - j) - max);
       Vec<P> gradient = e * factor - scale * uniform;
       gradient = lane == static_cast<P>(target - j) ? gradient - hit : gradient;
       store_up_to(dz + j, gradient, args.n - j);
