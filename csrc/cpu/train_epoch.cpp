@@ -33,6 +33,7 @@ double sum_of_weights(const engine::Batch<P>& batch) {
 template <class P>
 engine::Batch<P> TrainPlan::slice(engine::Batch<P> all, int64_t element, int64_t first,
                                   int64_t rows) const {
+  all.following = all.rows - first - rows;
   all.rows = rows;
   if (all.index != nullptr) {
     all.index += first;
@@ -68,6 +69,7 @@ double TrainPlan::run_epoch(const TrainInput& x, const at::Tensor& target,
     using P = engine::Accumulator<S>;
     engine::Batch<P> all = batch_of<P>(rows, targets);
     all.index = index;
+    all.rows = total;
     all.scale = scale;
     all.shift = shift;
     const int64_t out = parameters_[parameters_.size() - 2].tensor->size(0);
@@ -113,7 +115,10 @@ template <class P>
 double TrainPlan::fit_batch(std::vector<engine::TrainedLayer<P>>& layers,
                             const engine::Batch<P>& batch, double loss_scale, double* squares) {
   if (!batch.is_sparse()) {
-    if (squares != nullptr) *squares = engine::squared_weights(layers);
+    if (squares != nullptr) {
+      *squares = engine::squared_weights(layers);
+      for (auto& layer : layers) layer.weight.is_finite = std::isfinite(*squares);
+    }
     return train<P>(layers, batch, loss_scale, std::nullopt);
   }
   if (squares == nullptr)

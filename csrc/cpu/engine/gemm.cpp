@@ -139,6 +139,9 @@ class BlockLoops {
     const bool first_rows = rows.begin == rows_.begin;
     set_a(rows);
     zeros.search_a(panel_);
+    const int64_t panels = divide_up(args_.n, width_);
+    panel_.ahead_bytes = args_.ahead_bytes;
+    panel_.ahead_pieces = panels * k_blocks_.count;
     for (int64_t j = columns.begin; j < columns.end; j += width_) {
       panel_.n = std::min(width_, columns.end - j);
       set_b(j, static_cast<char*>(b_buffer_) + (j - columns.begin) / width_ * b_slot_bytes_,
@@ -158,6 +161,9 @@ class BlockLoops {
       panel_.wanted =
           args_.wanted == nullptr ? nullptr : args_.wanted + rows.begin * args_.ld_wanted + j;
       panel_.ld_wanted = args_.ld_wanted;
+      panel_.ahead = args_.ahead == nullptr ? nullptr : args_.ahead + rows.begin;
+      panel_.ahead_piece =
+          k_range_.begin / std::max<int64_t>(1, k_blocks_.size) * panels + j / width_;
       (is_short() ? kernels_.gemm_short : kernels_.gemm_panel)(panel_);
     }
   }

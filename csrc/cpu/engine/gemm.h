@@ -32,6 +32,9 @@ struct Gemm {
   // What the caller will read when C is there, [m, n]: fetched into the cache meanwhile; or null.
   const Accumulator<S>* wanted = nullptr;
   int64_t ld_wanted = 0;
+  // What will be read after all of this: so many bytes from each of m places; or null.
+  const char* const* ahead = nullptr;
+  int64_t ahead_bytes = 0;
 };
 
 // Rows of A so that [rows, one block of k] stays in so much of the L2 cache.

@@ -74,6 +74,9 @@ struct PanelArgs {
   int64_t ld_mask;
   const Accumulator<S>* wanted;  // [m, n] or null: fetched into the cache, for the caller
   int64_t ld_wanted;
+  const char* const* ahead;  // [m] or null: from each of these places, this piece of so many bytes
+                             // is fetched into the cache, for whoever comes later
+  int64_t ahead_bytes, ahead_piece, ahead_pieces;
 };
 
 // Units of k in a block, at most, and chains in it.

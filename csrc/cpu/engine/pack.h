@@ -14,12 +14,13 @@ struct Operand {
   const S* data;
   int64_t ld;
   Layout layout;
+  bool is_finite = false;  // known to have neither infinity nor NaN
 };
 
 template <class S>
 Operand<S> transposed(const Operand<S>& operand) {
   const bool by_rows = operand.layout == Layout::kRows;
-  return {operand.data, operand.ld, by_rows ? Layout::kColumns : Layout::kRows};
+  return {operand.data, operand.ld, by_rows ? Layout::kColumns : Layout::kRows, operand.is_finite};
 }
 
 // Rows at a multiple of 2 KB from each other fall into so few sets of the L1 cache (64 sets of 64
@@ -68,7 +69,6 @@ template <class S>
 struct PackedOperand {
   const void* data;
   int64_t panel_bytes;
-  bool is_finite = false;  // known to have neither infinity nor NaN
 };
 
 template <class S>

@@ -27,9 +27,8 @@ PackedNetwork<S>::PackedNetwork(const std::vector<Layer<S>>& layers)
     : kernels_(active_kernels<S>()), layers_(layers) {
   packed_ = pack_operands(kernels_, fprop_jobs<S>(layers),
                           [this](int64_t bytes) { return allocate(bytes); });
-  for (size_t l = 0; l < layers_.size(); ++l) {
-    Layer<S>& layer = layers_[l];
-    packed_[l].is_finite = is_finite(kernels_, layer.weight, {0, layer.out}, {0, layer.in});
+  for (Layer<S>& layer : layers_) {
+    layer.weight.is_finite = is_finite(kernels_, layer.weight, {0, layer.out}, {0, layer.in});
     layer.weight.data = nullptr;
     if (layer.bias == nullptr) continue;
     const int64_t bytes = layer.out * static_cast<int64_t>(sizeof(S));

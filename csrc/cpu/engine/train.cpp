@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "batch_rows.h"
 #include "loss_rows.h"
 #include "passes.h"
 #include "schedule.h"
@@ -28,6 +29,7 @@ class Step {
         batch_(batch),
         loss_scale_(loss_scale),
         scratch_(scratch),
+        input_(batch, layers[0].in),
         kept_(gradients),
         top_(static_cast<int64_t>(layers.size()) - 1) {}
 
@@ -42,6 +44,7 @@ class Step {
     for (part_ = 0; part_ < parts; ++part_) {
       begin_ = part_ * part_rows_;
       rows_ = std::min(batch_.rows - begin_, part_rows_);
+      input_.begin_part(begin_, rows_);
       run_rows();
       for (int64_t i = 0; i < rows_; ++i) sum += losses_[i];
       WeightPass<S>({kernels_, layers_, net_, inputs(), dz_, sums_, bias_sums_, low_, rows_,
@@ -79,7 +82,7 @@ class Step {
                                : nullptr);
     }
     losses_ = scratch_.take_array<double>(part_rows_);
-    if (gathers()) input_ = take_rows(part_rows_, layers_[0].in);
+    input_.reserve(part_rows_, scratch_ld<S>(layers_[0].in), scratch_);
     // Gradients are kept if the caller wants them, or while they are summed over several parts.
     P* next = kept_ != nullptr ? kept_
               : parts > 1      ? scratch_.take_array<P>(gradient_count(layers_))
@@ -101,6 +104,7 @@ class Step {
                       layer.by_columns ? Layout::kColumns : Layout::kRows};
     if constexpr (std::is_same_v<S, P>) {
       weight.data = layer.weight.data;
+      weight.is_finite = layer.weight.is_finite;
       bias = layer.bias.data;
     } else {
       weight.data = rounded(layer.weight.data, layer.out * layer.in);
@@ -159,11 +163,12 @@ class Step {
 
   void run_tile(Range rows) {
     if (rows.size() <= 0) return;
-    if (gathers()) gather(rows);
+    if (input_.gathers()) input_.gather(rows);
     for (int64_t l = 0; l <= top_; ++l) {
-      multiply(fprop(net_[l], rows.size(), rows_from(input_of(l), rows.begin),
-                     rows_from(outputs_[l], rows.begin)),
-               l);
+      Gemm<S> args = fprop(net_[l], rows.size(), rows_from(input_of(l), rows.begin),
+                           rows_from(outputs_[l], rows.begin));
+      if (l == 0) input_.fetch_ahead(args, rows.begin);
+      multiply(args, l);
     }
     run_loss(rows);
     for (int64_t l = top_; l >= lowest_dgrad(); --l) {
@@ -206,16 +211,9 @@ class Step {
 
   // ---- input ----
 
-  bool gathers() const {
-    if ((batch_.index != nullptr && !batch_.x_in_order) || batch_.scale != 1 || batch_.shift != 0)
-      return true;
-    return batch_.kind != (std::is_same_v<S, P> ? InputKind::kParameters : InputKind::kCompute);
-  }
-
   Matrix<const S> input_of(int64_t l) const {
     if (l > 0) return as_const(outputs_[l - 1]);
-    if (gathers()) return as_const(input_);
-    return {static_cast<const S*>(batch_.x) + begin_ * batch_.ld, batch_.ld};
+    return input_.matrix();
   }
 
   std::vector<Matrix<const S>> inputs() const {
@@ -224,30 +222,13 @@ class Step {
     return result;
   }
 
-  void gather(Range rows) {
-    const int64_t n = layers_[0].in;
-    const P scale = static_cast<P>(batch_.scale), shift = static_cast<P>(batch_.shift);
-    for (int64_t i = rows.begin; i < rows.end; ++i) {
-      const int64_t row = batch_.index == nullptr ? begin_ + i : batch_.index[begin_ + i];
-      const int64_t at = row * batch_.ld;
-      S* to = input_.data + i * input_.ld;
-      if (batch_.kind == InputKind::kBytes) {
-        training_.convert_bytes(static_cast<const uint8_t*>(batch_.x) + at, n, scale, shift, to);
-      } else if (batch_.kind == InputKind::kParameters) {
-        training_.convert(static_cast<const P*>(batch_.x) + at, n, scale, shift, to);
-      } else {
-        std::copy_n(static_cast<const S*>(batch_.x) + at, n, to);
-      }
-    }
-  }
-
   const Kernels<S>& kernels_ = active_kernels<S>();
-  const TrainingKernels<S>& training_ = active_training_kernels<S>();
   const std::vector<TrainedLayer<P>>& layers_;
   const Loss& loss_;
   const Batch<P>& batch_;
   const double loss_scale_;
   Scratch& scratch_;
+  BatchRows<S> input_;
   P* const kept_;
   const int64_t top_;
   int64_t low_ = 0;  // the lowest layer that needs a gradient
@@ -255,8 +236,7 @@ class Step {
   std::vector<Layer<S>> net_;
   std::vector<Matrix<S>> outputs_, dz_;  // [part_rows, out_l]
   std::vector<P*> bias_sums_;            // [blocks of all rows, out_l]
-  std::vector<P*> sums_;  // weight_0, bias_0, weight_1, ...: gradients that are kept, or null
-  Matrix<S> input_;
+  std::vector<P*> sums_;      // weight_0, bias_0, weight_1, ...: gradients that are kept, or null
   double* losses_ = nullptr;  // [part_rows]
   int threads_ = 1;
   int64_t tile_ = 0;

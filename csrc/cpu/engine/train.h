@@ -33,15 +33,15 @@ struct Parameter {
   bool is_updated = false;
   UpdateRule rule{};
   P* state[2] = {nullptr, nullptr};  // SGD: momentum buffer. Adam: exp_avg, exp_avg_sq
+  bool is_finite = false;            // known to have neither infinity nor NaN
 };
 
-// W [out, in] and b [out], contiguous. With sparse rows the first W may lie by columns, as [in,
-// out].
+// W [out, in] and b [out], contiguous; W in memory as [out, in], or by columns, as [in, out].
 template <class P>
 struct TrainedLayer {
   int64_t in, out;
   bool relu;
-  Parameter<P> weight, bias;  // the weight and its state lie as [out, in], by_columns as [in, out]
+  Parameter<P> weight, bias;
   bool by_columns = false;
   bool needs_gradient() const { return weight.needs_gradient || bias.needs_gradient; }
 };
@@ -64,6 +64,7 @@ struct Batch {
   InputKind kind = InputKind::kParameters;
   double scale = 1, shift = 0;  // x * scale + shift goes into the network
   const int64_t* index = nullptr;
+  int64_t following = 0;             // rows that index has after these: those of the next batches
   const int64_t* classes = nullptr;  // for cross entropy
   const P* targets = nullptr;        // for the other losses: [rows, out of the last layer]
   const P* row_weights = nullptr;    // a row's loss is multiplied by its weight; null: 1

@@ -62,9 +62,9 @@ class Zeros {
 
   bool b_is_finite() {
     if (!b_is_finite_.has_value()) {
-      b_is_finite_ = args_.b.data == nullptr
-                         ? args_.b_packed->is_finite
-                         : is_finite(kernels_, args_.b, Range{0, args_.k}, columns_);
+      b_is_finite_ =
+          args_.b.is_finite ||
+          (args_.b.data != nullptr && is_finite(kernels_, args_.b, Range{0, args_.k}, columns_));
     }
     return *b_is_finite_;
   }

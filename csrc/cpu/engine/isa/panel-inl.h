@@ -58,6 +58,13 @@ PYFASTNN_INLINE void prefetch_rows(const T* corner, int64_t ld, int rows, int64_
 // bfloat16). Pays if the micro-kernel runs long enough.
 template <class S>
 PYFASTNN_INLINE void prefetch_tile(const PanelArgs<S>& args, int64_t row, int rows) {
+  if (args.ahead != nullptr) {
+    const int64_t lines = (args.ahead_bytes + kCacheLine - 1) / kCacheLine;
+    const int64_t first = lines * args.ahead_piece / args.ahead_pieces;
+    const int64_t end = lines * (args.ahead_piece + 1) / args.ahead_pieces;
+    for (int m = 0; m < rows; ++m)
+      prefetch_rows<2>(args.ahead[row + m] + first * kCacheLine, 0, 1, (end - first) * kCacheLine);
+  }
   if (args.k < 32) return;
   if (args.wanted != nullptr) {
     prefetch_rows<2>(args.wanted + row * args.ld_wanted, args.ld_wanted, rows, args.n);

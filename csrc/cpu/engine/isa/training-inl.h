@@ -44,25 +44,29 @@ PYFASTNN_INLINE V rotate(V v, Indices<I...>) {
   return __builtin_shufflevector(v, v, ((I + kPlaces) % static_cast<int>(sizeof...(I)))...);
 }
 
-// Lanes joined in pairs, pairs of pairs, ... (one after the other, and e^x twice: a row of ten
-// classes took twice as long).
+struct Add {
+  template <class V>
+  PYFASTNN_INLINE static V join(V a, V b) {
+    return a + b;
+  }
+};
+struct Larger {
+  template <class V>
+  PYFASTNN_INLINE static V join(V a, V b) {
+    return a > b ? a : b;
+  }
+};
+
+// All lanes joined: in pairs, pairs of pairs, ... (One after the other, and e^x twice: a row of ten
+// classes took twice as long.)
 template <class P, class Join, int kPlaces = kLanes<P> / 2>
-PYFASTNN_INLINE P join_lanes(Vec<P> v, const Join& join) {
+PYFASTNN_INLINE P join_lanes(Vec<P> v) {
   if constexpr (kPlaces == 0) {
     return v[0];
   } else {
     const Vec<P> other = rotate<kPlaces>(v, typename IndicesUpTo<kLanes<P>>::type());
-    return join_lanes<P, Join, kPlaces / 2>(join(v, other), join);
+    return join_lanes<P, Join, kPlaces / 2>(Join::join(v, other));
   }
-}
-
-template <class P>
-PYFASTNN_INLINE P sum_of_lanes(Vec<P> v) {
-  return join_lanes<P>(v, [](Vec<P> a, Vec<P> b) { return a + b; });
-}
-template <class P>
-PYFASTNN_INLINE P largest_lane(Vec<P> v) {
-  return join_lanes<P>(v, [](Vec<P> a, Vec<P> b) { return a > b ? a : b; });
 }
 
 // Cross entropy of the softmax, shifted by the largest output. Label smoothing e mixes the target
@@ -95,13 +99,13 @@ void cross_entropy(const LossArgs<S>& shared) {
       const Vec<P> inside = lane < static_cast<P>(args.n - j) ? value : largest;
       largest = inside > largest ? inside : largest;
     }
-    const P max = largest_lane<P>(largest);
+    const P max = join_lanes<P, Larger>(largest);
     Vec<P> sums{}, e{};
     for (int64_t j = 0; j < args.n; j += kLane) {
       e = exp_of_negative<P>(load_up_to(z + j, args.n - j) - max);
       sums = sums + (lane < static_cast<P>(args.n - j) ? e : Vec<P>{});
     }
-    const P sum = sum_of_lanes<P>(sums);
+    const P sum = join_lanes<P, Add>(sums);
     P at_target;
     {
       const Vec<P> value = load_up_to(z + target / kLane * kLane, args.n - target / kLane * kLane);
@@ -109,7 +113,7 @@ void cross_entropy(const LossArgs<S>& shared) {
     }
     const double log_sum = __builtin_log(static_cast<double>(sum)) + static_cast<double>(max);
     const double mean = args.label_smoothing == 0 ? 0
-                                                  : static_cast<double>(sum_of_lanes<P>(total)) /
+                                                  : static_cast<double>(join_lanes<P, Add>(total)) /
                                                         static_cast<double>(args.n);
     args.losses[i] = log_sum - (1 - args.label_smoothing) * static_cast<double>(at_target) -
                      args.label_smoothing * mean;
@@ -139,7 +143,7 @@ void mean_squared_error(const LossArgs<S>& shared) {
       sums = fma(sums, difference, difference);
       store_up_to(args.dz + i * args.ld_dz + j, difference * scale, args.n - j);
     }
-    args.losses[i] = static_cast<double>(sum_of_lanes<P>(sums));
+    args.losses[i] = static_cast<double>(join_lanes<P, Add>(sums));
   }
 }
 
@@ -210,7 +214,7 @@ double sum_of_squares(const P* x, int64_t n) {
       const Vec<P> value = load_up_to(x + j, end - j);
       sums = fma(sums, value, value);
     }
-    total += static_cast<double>(sum_of_lanes<P>(sums));
+    total += static_cast<double>(join_lanes<P, Add>(sums));
   }
   return total;
 }
