@@ -47,6 +47,7 @@ def layer_calls(X: Any, out: int) -> Calls:
     bias = torch.zeros(out, requires_grad=True)
     grad = torch.randn(X.shape[0], out)
     dense, csr = torch.from_numpy(X.toarray()), as_csr(X)
+    full = torch.rand_like(dense)  # dense rows whose zeros are not left out: they have none
     coef, intercept, delta = by_columns.detach().numpy(), bias.detach().numpy(), grad.numpy()
 
     def ours(x: Any, w: torch.Tensor) -> object:
@@ -80,6 +81,7 @@ def layer_calls(X: Any, out: int) -> Calls:
         "sparse, [out, in]": lambda: ours(X, weight),
         "sparse, [in, out]": lambda: ours(X, by_columns.t()),
         "dense": lambda: ours(dense, weight),
+        "no zeros": lambda: ours(full, weight),
         "torch sparse": torch_sparse,
         "SciPy's products": scipy,
         "scikit-learn": scikit_learn,
