@@ -118,6 +118,20 @@ def test_one_step_from_copied_weights(kind, solver):
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_weights_that_were_set_in_another_dtype_go_on(solver):
+    X, y = networks.data("multiclass")
+    ours, theirs = pair("multiclass", solver=solver, shuffle=False, batch_size=40)
+    for estimator in (ours, theirs):
+        estimator.partial_fit(X[:40].astype(np.float32), y[:40], classes=np.unique(y))
+        estimator.coefs_ = [coef.astype(np.float64) for coef in estimator.coefs_]
+        estimator.intercepts_ = [b.astype(np.float64) for b in estimator.intercepts_]
+        estimator.partial_fit(X[40:80], y[40:80])
+    for got, want in zip(ours.coefs_, theirs.coefs_, strict=True):
+        assert got.dtype == want.dtype == np.float64
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)  # the first step was in float32
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_partial_fit_goes_on(kind, solver):
     X, y = networks.data(kind)

@@ -246,3 +246,21 @@ def test_bfloat16_data_is_not_scaled_silently(way):
     with pytest.raises(ValueError, match="got bfloat16"):
         step.run_epoch(x, target, 2, scale=0.5)
     step.run_epoch(x, target, 2)
+
+
+def test_a_state_that_lies_otherwise_than_its_weight_is_named():
+    model = make_model((6, 4, 3))
+    optimizer = torch.optim.Adam(model.parameters())
+    x, target = torch.randn(5, 6).double(), torch.randint(3, (5,))
+    TrainStep(model, nn.CrossEntropyLoss(), optimizer)(x, target)
+    turned = copy.deepcopy(model)
+    turned[0].weight = nn.Parameter(turned[0].weight.detach().t().contiguous().t())
+    other = torch.optim.Adam(turned.parameters())
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    before = copy.deepcopy(turned.state_dict())
+    with pytest.raises(
+        RuntimeError, match=r"and strides \[1, 4\] like the weight, got .* and strides \[6, 1\]"
+    ):
+        TrainStep(turned, nn.CrossEntropyLoss(), other)(x, target)
+    for name, value in turned.state_dict().items():
+        assert_same_bits(value, before[name])

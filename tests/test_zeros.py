@@ -107,3 +107,16 @@ def test_training_weights_by_columns_gives_the_same_bits(isa, optimizer, rows, m
     compare(torch.tensor(losses[1]), torch.tensor(losses[0]))
     for got, want in zip(turned.parameters(), model.parameters(), strict=True):
         compare(got.detach(), want.detach())
+
+
+@pytest.mark.parametrize("threads_", [1, 3])
+def test_a_sum_whose_products_are_too_small_is_plus_zero_in_every_batch(isa, threads, threads_):
+    torch.set_num_threads(threads_)
+    x, w = torch.randn(128, 64), torch.rand(1024, 64) + 0.1
+    x[:15] = 0
+    x[:15, :4], w[:, :4] = 1e-30, -1e-30
+    for weight in (w, w.t().contiguous().t()):
+        together = functional.mlp(x, [weight], [None])
+        alone = torch.cat([functional.mlp(row, [weight], [None]) for row in x[:15].split(1)])
+        assert not torch.signbit(together[:15]).any()
+        assert_same_bits(alone, together[:15])

@@ -46,9 +46,10 @@ void TrainPlan::check_parameters() const {
     for (const at::Tensor& state : planned.state) {
       TORCH_CHECK(
           state.sizes() == tensor.sizes() && state.scalar_type() == dtype() && lies_right(state),
-          kName, "expected the optimizer's state of the ", kind, " of layer ", i / 2,
-          " to be a contiguous ", dtype(), " tensor of shape ", tensor.sizes(), ", got ",
-          state.scalar_type(), " of shape ", state.sizes());
+          kName, "expected the optimizer's state of the ", kind, " of layer ", i / 2, " to be a ",
+          dtype(), " tensor of shape ", tensor.sizes(), " and strides ", tensor.strides(),
+          " like the ", kind, ", got ", state.scalar_type(), " of shape ", state.sizes(),
+          " and strides ", state.strides());
       check_storage(state);
     }
     if (planned.step.has_value()) {

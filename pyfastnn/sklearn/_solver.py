@@ -65,7 +65,7 @@ class Solver:
 
     def plan(self, parameters: Sequence[Tensor], loss: str) -> _C.TrainPlan:
         """Tell C++ what to train, all layers but the last with a ReLU."""
-        # A state that scikit-learn or an earlier release left may lie otherwise.
+        # coefs_ may have been set, and a state that scikit-learn has left may lie otherwise.
         self.state = [
             [_as_laid_out(moment, parameter) for moment in moments]
             for parameter, moments in zip(parameters, self.state, strict=True)
@@ -119,8 +119,8 @@ def adopt(optimizer: Any, dtype: npt.DTypeLike) -> Solver:
 
 
 def _as_laid_out(tensor: Tensor, like: Tensor) -> Tensor:
-    """Return a tensor, or a copy whose memory lies as another's of the same shape."""
-    same = tensor.stride() == like.stride()
+    """Return a tensor, or a copy that lies in memory as another of the same shape, in its dtype."""
+    same = tensor.stride() == like.stride() and tensor.dtype == like.dtype
     return tensor if same else torch.empty_like(like, requires_grad=False).copy_(tensor)
 
 

@@ -6,7 +6,8 @@
 // element-wise helpers. The matrix kernel fixes the order of every sum, so that results do not
 // depend on batch size, tile, or threads. A block of k is one chain of sums, ascending from zero,
 // or G of them, where G units fill 16 bytes: chain q takes units q, q + G, q + 2 G, ..., and the
-// block is ((chain 0 + chain 1) + ...).
+// block is ((chain 0 + chain 1) + ...). A block that sums to zero is +0: a product too small for
+// its type would leave -0, or not, depending on the zeros that follow it and may be left out.
 #pragma once
 
 #include <cstdint>

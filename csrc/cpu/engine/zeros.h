@@ -2,9 +2,9 @@
 // whole panel of B, is zero (pixels at the border of a picture, columns of one-hot features,
 // padding).
 //
-// A product with zero adds nothing, so leaving it out changes no bit of a sum, unless the other
-// factor is infinite or NaN. Where there are enough zeros to gain from, the other operand is
-// searched for these first; if it has any, everything is multiplied.
+// A product with zero adds nothing, so leaving it out changes no bit of a sum (which is never -0),
+// unless the other factor is infinite or NaN. Where there are enough zeros to gain from, the other
+// operand is searched for these first; if it has any, everything is multiplied.
 #pragma once
 
 #include <optional>

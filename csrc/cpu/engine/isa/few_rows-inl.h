@@ -51,7 +51,7 @@ void micro_kernel_chains(int64_t k, const Unit* a, int64_t lda, const Unit* b, i
   for (int m = 0; m < MR; ++m) {
 #pragma GCC unroll 2
     for (int v = 0; v < NV; ++v) {
-      Vec<Sum> sum = chains.sums[0][m][v];
+      Vec<Sum> sum = Vec<Sum>{} + chains.sums[0][m][v];
 #pragma GCC unroll 4
       for (int q = 1; q < kChains; ++q) sum = sum + chains.sums[q][m][v];
       *reinterpret_cast<Vec<Sum>*>(tile + (m * NV + v) * kLanes<Sum>) = sum;
@@ -123,11 +123,8 @@ struct TransposedSums {
     }
   }
 
-  // The last `rest` units, fewer than a group. Chains that get none keep their sum as it is: adding
-  // 0 would turn -0 into 0.
+  // The last `rest` units, fewer than a group; the others are zero.
   PYFASTNN_INLINE void add_rest(const Unit* a, int64_t lda, const Unit* bt, int64_t ldb, int rest) {
-    Vec<Sum, kNarrow> chain;
-    for (int i = 0; i < kLanes<Sum, kNarrow>; ++i) chain[i] = static_cast<Sum>(i % kChains);
     Unit value[MR][kChains] = {}, row[kLanes<Unit, kNarrow>] = {};
     for (int m = 0; m < MR; ++m) {
       for (int q = 0; q < rest; ++q) value[m][q] = a[m * lda + q];
@@ -138,11 +135,9 @@ struct TransposedSums {
         for (int q = 0; q < rest; ++q) row[i * kChains + q] = bt[(i * kChains + v) * ldb + q];
       }
 #pragma GCC unroll 16
-      for (int m = 0; m < MR; ++m) {
-        const auto sum = fma(sums[m][v], load_repeated<Vec<Unit, kNarrow>>(value[m]),
-                             load_vector<Unit, kNarrow>(row));
-        sums[m][v] = chain < static_cast<Sum>(rest) ? sum : sums[m][v];
-      }
+      for (int m = 0; m < MR; ++m)
+        sums[m][v] = fma(sums[m][v], load_repeated<Vec<Unit, kNarrow>>(value[m]),
+                         load_vector<Unit, kNarrow>(row));
     }
   }
 };
@@ -170,7 +165,7 @@ PYFASTNN_INLINE void transposed_block(int64_t k, const Unit* a, int64_t lda, con
 #pragma GCC unroll 16
   for (int m = 0; m < MR; ++m) {
     transpose_lanes<Sum, kNarrow>(chains.sums[m]);  // now sums[m][q] has chain q of all columns
-    Vec<Sum, kNarrow> sum = chains.sums[m][0];
+    Vec<Sum, kNarrow> sum = Vec<Sum, kNarrow>{} + chains.sums[m][0];
 #pragma GCC unroll 4
     for (int q = 1; q < kChains; ++q) sum = sum + chains.sums[m][q];
     total[m] = first ? sum : total[m] + sum;

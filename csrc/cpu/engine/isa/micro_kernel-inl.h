@@ -93,7 +93,7 @@ void micro_kernel(int64_t k, const Unit* a, int64_t lda, int64_t a_step, const U
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
       Vec<Sum>& sum = *reinterpret_cast<Vec<Sum>*>(tile + (m * NV + v) * kLanes<Sum>);
-      sum = add ? sum + sums[m][v] : sums[m][v];
+      sum = (add ? sum : Vec<Sum>{}) + sums[m][v];
     }
   }
 }

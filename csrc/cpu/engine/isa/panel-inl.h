@@ -178,7 +178,7 @@ PYFASTNN_INLINE void short_tile(const ShortProduct<Sum>& args, int64_t i, int64_
   for (int m = 0; m < MR; ++m) {
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v)
-      finish.template run<kWhole>(i + m, j + v * kLanes<Sum>, sums[m][v]);
+      finish.template run<kWhole>(i + m, j + v * kLanes<Sum>, Vec<Sum>{} + sums[m][v]);
   }
 }
 
