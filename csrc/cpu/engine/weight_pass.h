@@ -86,8 +86,9 @@ class WeightPass {
   Matrix<const S> left(int64_t l) const {
     return part_.layers[l].by_columns ? part_.inputs[l] : as_const(part_.dz[l]);
   }
-  Matrix<const S> right(int64_t l) const {
-    return part_.layers[l].by_columns ? as_const(part_.dz[l]) : part_.inputs[l];
+  Operand<S> right(int64_t l) const {
+    const Matrix<const S> b = part_.layers[l].by_columns ? as_const(part_.dz[l]) : part_.inputs[l];
+    return {b.data, b.ld, Layout::kRows};
   }
 
   int64_t weight_work(int64_t l) const {
@@ -119,7 +120,8 @@ class WeightPass {
   void multiply_weights(int64_t l, Range rows, Range columns, P* to, int64_t ld, bool first,
                         const PackedOperand<S>* packed = nullptr,
                         const P* weights = nullptr) const {
-    const Matrix<const S> a = left(l), b = right(l);
+    const Matrix<const S> a = left(l);
+    const Operand<S> b = right(l);
     Gemm<S> args = wgrad<S>(rows.size(), columns.size(), part_.rows, {a.data + rows.begin, a.ld},
                             {b.data + columns.begin, b.ld}, reinterpret_cast<S*>(to), ld);
     args.first = first;
@@ -158,9 +160,7 @@ class WeightPass {
         return;
       }
     }
-    const Matrix<const S> b_side = right(task.layer);
-    const bool packs =
-        task.rows.size() > rows_worth_packing(Operand<S>{b_side.data, b_side.ld, Layout::kRows});
+    const bool packs = task.rows.size() > rows_worth_packing(right(task.layer));
     const int64_t width =
         std::min(task.columns.size(), columns_in(kBBytes, packs ? batch : task.rows.size()));
     const int64_t tile = part_.kernels.max_rows[kPanelVectors];
@@ -192,29 +192,29 @@ class WeightPass {
   // Columns of the right operand in panels, for all blocks of rows of dW.
   PackedOperand<S> pack_right(int64_t l, Range columns, Scratch& own) const {
     const Kernels<S>& kernels = part_.kernels;
-    const Matrix<const S> b = right(l);
-    const Operand<S> operand{b.data + columns.begin, b.ld, Layout::kRows};
+    Operand<S> b = right(l);
+    b.data += columns.begin;
     const int64_t panels = panel_count(kernels, columns.size()),
                   bytes = panel_bytes(kernels, part_.rows);
     void* packed = own.take(panels * bytes);
     for (int64_t panel = 0; panel < panels; ++panel)
-      pack_panel(kernels, operand, part_.rows, columns.size(), panel, packed);
+      pack_panel(kernels, b, part_.rows, columns.size(), panel, packed);
     return {packed, bytes};
   }
 
   // Few rows: the gradient is not even a block, it becomes an update in the registers.
   void update_by_columns(const WeightTask& task, int64_t width, Scratch& own) const {
     const TrainedLayer<P>& layer = part_.layers[task.layer];
-    const Matrix<const S> a = left(task.layer), right_side = right(task.layer);
+    const Matrix<const S> a = left(task.layer);
+    const Operand<S> whole = right(task.layer);
     const int64_t n = shape(task.layer).n;
     // Rows that share cache sets are copied apart.
-    const bool copies = part_.rows > kCacheWays &&
-                        rows_conflict(Operand<S>{right_side.data, right_side.ld, Layout::kRows});
+    const bool copies = part_.rows > kCacheWays && rows_conflict(whole);
     const int64_t ld = scratch_ld<S>(width);
     S* copy = copies ? own.take_array<S>(part_.rows * ld) : nullptr;
     for (int64_t j = task.columns.begin; j < task.columns.end; j += width) {
       const int64_t columns = std::min(width, task.columns.end - j);
-      Matrix<const S> b{right_side.data + j, right_side.ld};
+      Matrix<const S> b{whole.data + j, whole.ld};
       if (copies) {
         for (int64_t i = 0; i < part_.rows; ++i)
           std::copy_n(b.data + i * b.ld, columns, copy + i * ld);
